@@ -1,0 +1,233 @@
+//! Configuration: `steward.yaml`, then environment variables `STEWARD__SECTION__KEY`, then the short names that
+//! deployments already use. Unknown keys are errors.
+//!
+//! C1 Secrets never stand in the file: they come from the environment or from files named here.
+
+mod limits;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Serialized};
+use serde::{Deserialize, Serialize};
+
+pub use limits::{SqlLimits, UploadLimits};
+
+use crate::error::ErrorKind;
+
+/// Everything that can be set. The defaults serve a checkout on a developer's machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub server: ServerConfig,
+    /// Everything that the service writes lives below this folder.
+    pub data_dir: PathBuf,
+    /// `sqlite:` or `postgres:` URL of the service database; SQLite in the data folder when empty.
+    pub database_url: String,
+    pub auth: AuthConfig,
+    pub semantic: FolderConfig,
+    pub actions: FolderConfig,
+    pub indexes: FolderConfig,
+    pub warehouses: BTreeMap<String, WarehouseConfig>,
+    pub embedding: EmbeddingConfig,
+    pub sql: SqlLimits,
+    pub uploads: UploadLimits,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    /// How clients reach the service; issuer and audience of its tokens. `http://<listen>` when empty.
+    pub public_url: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// Lifetime of an access token.
+    pub token_expiry_seconds: u32,
+    /// Who may be asked for by `resource` (RFC 8707); the issuer when empty.
+    pub audience: String,
+}
+
+/// A folder of YAML files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FolderConfig {
+    pub dir: PathBuf,
+}
+
+/// Where a warehouse's data is. The key in `warehouses` is the first part of a dataset's `source`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "kind", rename_all = "snake_case")]
+pub enum WarehouseConfig {
+    /// Parquet, CSV or NDJSON files: `<path>/<schema>/<table>.<ending>`, or a folder of them.
+    Local { path: PathBuf },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddingConfig {
+    /// A folder below `models_dir`, or the name of any fastembed model where its hub can be reached.
+    pub model: String,
+    /// Prepared models; `<data_dir>/models` when empty.
+    pub models_dir: PathBuf,
+    /// Path of libonnxruntime; `ORT_DYLIB_PATH` when empty.
+    pub onnxruntime: PathBuf,
+    /// Threads for one embedding call.
+    pub threads: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = WarehouseConfig::Local { path: "examples".into() };
+        Self {
+            server: ServerConfig::default(),
+            data_dir: ".steward".into(),
+            database_url: String::new(),
+            auth: AuthConfig::default(),
+            semantic: FolderConfig { dir: "semantic".into() },
+            actions: FolderConfig { dir: "actions".into() },
+            indexes: FolderConfig { dir: "indexes".into() },
+            warehouses: BTreeMap::from([("local".to_owned(), local)]),
+            embedding: EmbeddingConfig::default(),
+            sql: SqlLimits::default(),
+            uploads: UploadLimits::default(),
+        }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), public_url: String::new() }
+    }
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self { token_expiry_seconds: 3600, audience: String::new() }
+    }
+}
+
+impl Default for EmbeddingConfig {
+    fn default() -> Self {
+        Self {
+            model: "all-MiniLM-L6-v2-int8".to_owned(),
+            models_dir: PathBuf::new(),
+            onnxruntime: PathBuf::new(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from).min(4),
+        }
+    }
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {source}; mend it, or name another file with --config")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path} is not valid YAML: {message}")]
+    Syntax { path: String, message: String },
+    #[error("configuration: {0}")]
+    Invalid(Box<figment::Error>),
+}
+
+impl ConfigError {
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+}
+
+impl Config {
+    /// Reads `path`, or `steward.yaml` in the working folder if there is one, and the environment.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let default = Path::new("steward.yaml");
+        let path = path.or_else(|| default.is_file().then_some(default));
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(path) = path {
+            let shown = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
+            // Checked on its own first: a mistake in the file is told with its line.
+            let options = serde_saphyr::options! {};
+            serde_saphyr::from_str_with_options::<Option<Self>>(&text, options)
+                .map_err(|error| ConfigError::Syntax { path: shown.clone(), message: error.to_string() })?;
+            let value: Option<serde_json::Value> = serde_saphyr::from_str(&text)
+                .map_err(|error| ConfigError::Syntax { path: shown, message: error.to_string() })?;
+            if let Some(value) = value {
+                figment = figment.merge(Serialized::defaults(value));
+            }
+        }
+        figment
+            .merge(short_names())
+            .merge(Env::prefixed("STEWARD__").split("__"))
+            .extract()
+            .map_err(|error| ConfigError::Invalid(Box::new(error)))
+    }
+
+    /// How clients reach the service, without a slash at the end.
+    pub fn public_url(&self) -> String {
+        match self.server.public_url.trim_end_matches('/') {
+            "" => format!("http://{}", self.server.listen),
+            url => url.to_owned(),
+        }
+    }
+
+    /// Prepared embedding models.
+    pub fn models_dir(&self) -> PathBuf {
+        match self.embedding.models_dir.as_os_str().is_empty() {
+            true => self.data_dir.join("models"),
+            false => self.embedding.models_dir.clone(),
+        }
+    }
+}
+
+/// The names that deployments of the kind already set.
+fn short_names() -> Env {
+    Env::raw()
+        .only(&["ISSUER_URL", "TOKEN_EXPIRY_SECONDS", "DATABASE_URL", "STEWARD_MODELS_DIR", "ORT_DYLIB_PATH"])
+        .map(|key| {
+            let key = key.as_str();
+            for (short, long) in [
+                ("ISSUER_URL", "server.public_url"),
+                ("TOKEN_EXPIRY_SECONDS", "auth.token_expiry_seconds"),
+                ("DATABASE_URL", "database_url"),
+                ("STEWARD_MODELS_DIR", "embedding.models_dir"),
+                ("ORT_DYLIB_PATH", "embedding.onnxruntime"),
+            ] {
+                if key.eq_ignore_ascii_case(short) {
+                    return long.into();
+                }
+            }
+            key.to_owned().into()
+        })
+        .split(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(Some(file.path()))
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
+        let error = load("server:\n  lisen: 127.0.0.1:1\n").unwrap_err().to_string();
+        assert!(error.contains("lisen") && error.contains('2'), "{error}");
+    }
+
+    #[test]
+    fn what_the_file_leaves_out_keeps_its_default_and_an_empty_file_is_fine() {
+        let config = load("sql: {max_rows: 5}\nwarehouses: {files: {kind: local, path: /data}}\n").unwrap();
+        assert_eq!(config.sql.max_rows, 5);
+        assert_eq!(config.sql.timeout_seconds, SqlLimits::default().timeout_seconds);
+        assert!(config.warehouses.contains_key("files"));
+        assert_eq!(load("").unwrap().data_dir, Path::new(".steward"));
+    }
+}
