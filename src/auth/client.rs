@@ -1,0 +1,375 @@
+//! Clients: who may ask for tokens, with which secrets and which scopes at most.
+//!
+//! Knows the service database; does not know tokens, grants or HTTP.
+//! C1 a secret is seen once, when it is made; only its SHA-256 is kept. 256 random bits need no slow hash.
+//! C2 an unknown client, a wrong secret and a disabled client are one error, after the same work.
+//! C3 disabling a client, or revoking its tokens, kills every token that it was issued until then.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::Row;
+use subtle::{Choice, ConstantTimeEq};
+use uuid::Uuid;
+
+use crate::auth::clock::Clock;
+use crate::auth::principal::{Claims, ClientId};
+use crate::auth::scope::{ScopeError, ScopeSet};
+use crate::auth::state::{ClientRecord, LiveState, SELECT_CLIENTS, client_of_row};
+use crate::error::ErrorKind;
+use crate::store::{Store, StoreError};
+
+/// What every client secret begins with, so that scanners and people recognise a leaked one.
+pub const SECRET_PREFIX: &str = "stw_";
+/// How many secrets of a client may work at a time: one, and its predecessor while the change is rolled out.
+pub const MAX_LIVE_SECRETS: usize = 2;
+/// Most bytes of JSON that a client's claims may take; they travel in every token.
+const MAX_CLAIMS_BYTES: usize = 1024;
+
+/// What can go wrong with clients.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("client authentication failed: unknown client, wrong secret, or client disabled")]
+    BadCredentials,
+    #[error("there is no client {client_id}; `steward client list` shows those that exist")]
+    NotFound { client_id: String },
+    #[error(
+        "a client's name has 1 to 64 characters, none of them a control character, and one letter or digit at least"
+    )]
+    BadName,
+    #[error("a client needs at least one scope, such as semantic:read")]
+    NoScopes,
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    #[error("claim `{name}` cannot be set: {reason}")]
+    BadClaim { name: String, reason: &'static str },
+    #[error("the operating system gave no random numbers for a secret")]
+    NoRandomness,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ClientError {
+    /// The caller's view of the failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BadCredentials => ErrorKind::Unauthenticated,
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::BadName | Self::NoScopes | Self::BadClaim { .. } => ErrorKind::InvalidInput,
+            Self::Scope(error) => error.kind(),
+            Self::NoRandomness => ErrorKind::Internal,
+            Self::Store(error) => error.kind(),
+        }
+    }
+}
+
+/// A registered client.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Client {
+    pub client_id: ClientId,
+    /// For people; need not be unique.
+    pub name: String,
+    /// The most that a token of this client may hold.
+    pub scopes: ScopeSet,
+    /// What row filters see of it, besides `sub` and `client_id`.
+    pub claims: Claims,
+    pub created_at_ms: i64,
+    pub disabled_at_ms: Option<i64>,
+}
+
+/// What to register.
+#[derive(Debug, Clone, Default)]
+pub struct NewClient {
+    /// 1 to 64 characters; also the readable part of the id.
+    pub name: String,
+    pub scopes: ScopeSet,
+    pub claims: Claims,
+}
+
+/// A client with a secret that will not be shown again.
+#[derive(Debug, Clone)]
+pub struct ClientWithSecret {
+    pub client: Client,
+    pub secret: SecretString,
+}
+
+/// The registry of clients. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    state: Arc<LiveState>,
+}
+
+impl Clients {
+    /// The registry alone, for the command line: no keys are read or made, nothing polls.
+    pub async fn open(store: Store, clock: Clock) -> Result<Self, StoreError> {
+        Ok(Self::new(LiveState::load(store, clock).await?))
+    }
+
+    pub(super) fn new(state: Arc<LiveState>) -> Self {
+        Self { state }
+    }
+
+    /// Registers a client and makes its first secret.
+    pub async fn create(&self, new: &NewClient) -> Result<ClientWithSecret, ClientError> {
+        check(new)?;
+        let client = Client {
+            client_id: new_client_id(&new.name)?,
+            name: new.name.clone(),
+            scopes: new.scopes.clone(),
+            claims: new.claims.clone(),
+            created_at_ms: self.state.clock().now_ms(),
+            disabled_at_ms: None,
+        };
+        let mut change = self.state.begin_change().await?;
+        sqlx::query(
+            "INSERT INTO clients (client_id, name, scopes, claims, created_at_ms) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(client.client_id.as_str())
+        .bind(client.name.as_str())
+        .bind(client.scopes.to_string())
+        .bind(Value::Object(client.claims.clone().into_iter().collect()).to_string())
+        .bind(client.created_at_ms)
+        .execute(&mut *change)
+        .await
+        .map_err(StoreError::from)?;
+        let secret = self.insert_secret(&mut change, &client.client_id).await?;
+        self.state.commit_change(change).await?;
+        Ok(ClientWithSecret { client, secret })
+    }
+
+    /// All clients, oldest first, disabled ones among them.
+    pub async fn list(&self) -> Result<Vec<Client>, ClientError> {
+        let rows = sqlx::query(SELECT_CLIENTS)
+            .fetch_all(self.state.store().pool())
+            .await
+            .map_err(StoreError::from)?;
+        Ok(rows.iter().map(|row| client_of_row(row).map(|(client, _)| client)).collect::<Result<_, _>>()?)
+    }
+
+    /// One client.
+    pub async fn get(&self, client_id: &ClientId) -> Result<Client, ClientError> {
+        let row = sqlx::query(
+            "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, tokens_not_before_ms \
+             FROM clients WHERE client_id = $1",
+        )
+        .bind(client_id.as_str())
+        .fetch_optional(self.state.store().pool())
+        .await
+        .map_err(StoreError::from)?
+        .ok_or_else(|| not_found(client_id))?;
+        Ok(client_of_row(&row)?.0)
+    }
+
+    /// The oldest enabled client of that name; where all are disabled, the oldest.
+    pub async fn find_by_name(&self, name: &str) -> Result<Option<Client>, ClientError> {
+        let row = sqlx::query(
+            "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, tokens_not_before_ms \
+             FROM clients WHERE name = $1 \
+             ORDER BY CASE WHEN disabled_at_ms IS NULL THEN 0 ELSE 1 END, created_at_ms, client_id LIMIT 1",
+        )
+        .bind(name)
+        .fetch_optional(self.state.store().pool())
+        .await
+        .map_err(StoreError::from)?;
+        Ok(row.map(|row| client_of_row(&row)).transpose()?.map(|(client, _)| client))
+    }
+
+    /// Locks a client out and kills its tokens (C3). Disabling twice keeps the first date.
+    pub async fn disable(&self, client_id: &ClientId) -> Result<(), ClientError> {
+        self.update(
+            client_id,
+            "UPDATE clients SET disabled_at_ms = COALESCE(disabled_at_ms, $1), tokens_not_before_ms = $1 \
+             WHERE client_id = $2",
+        )
+        .await
+    }
+
+    /// Lets a disabled client in again. Tokens from before stay dead.
+    pub async fn enable(&self, client_id: &ClientId) -> Result<(), ClientError> {
+        self.update(
+            client_id,
+            "UPDATE clients SET tokens_not_before_ms = $1, disabled_at_ms = NULL WHERE client_id = $2",
+        )
+        .await
+    }
+
+    /// Kills every token that the client was issued until now (C3); it may get new ones.
+    pub async fn revoke_tokens(&self, client_id: &ClientId) -> Result<(), ClientError> {
+        self.update(client_id, "UPDATE clients SET tokens_not_before_ms = $1 WHERE client_id = $2").await
+    }
+
+    async fn update(&self, client_id: &ClientId, sql: &'static str) -> Result<(), ClientError> {
+        let mut change = self.state.begin_change().await?;
+        let updated = sqlx::query(sql)
+            .bind(self.state.clock().now_ms())
+            .bind(client_id.as_str())
+            .execute(&mut *change)
+            .await
+            .map_err(StoreError::from)?;
+        if updated.rows_affected() == 0 {
+            return Err(not_found(client_id));
+        }
+        Ok(self.state.commit_change(change).await?)
+    }
+
+    /// Makes a new secret. The newest of the old ones works for another `overlap_ms`, all others end now.
+    pub async fn rotate_secret(
+        &self,
+        client_id: &ClientId,
+        overlap_ms: i64,
+    ) -> Result<SecretString, ClientError> {
+        let now_ms = self.state.clock().now_ms();
+        let mut change = self.state.begin_change().await?;
+        let exists = sqlx::query("SELECT client_id FROM clients WHERE client_id = $1")
+            .bind(client_id.as_str())
+            .fetch_optional(&mut *change)
+            .await
+            .map_err(StoreError::from)?;
+        if exists.is_none() {
+            return Err(not_found(client_id));
+        }
+        // secret_id is a UUIDv7: its order is the order of making.
+        let live = sqlx::query(
+            "SELECT secret_id, expires_at_ms FROM client_secrets \
+             WHERE client_id = $1 AND (expires_at_ms IS NULL OR expires_at_ms > $2) ORDER BY secret_id DESC",
+        )
+        .bind(client_id.as_str())
+        .bind(now_ms)
+        .fetch_all(&mut *change)
+        .await
+        .map_err(StoreError::from)?;
+        for (age, row) in live.iter().enumerate() {
+            let secret_id: String = row.try_get("secret_id").map_err(StoreError::from)?;
+            let expires_at_ms: Option<i64> = row.try_get("expires_at_ms").map_err(StoreError::from)?;
+            let survives = age + 1 < MAX_LIVE_SECRETS;
+            let until = if survives { now_ms.saturating_add(overlap_ms.max(0)) } else { now_ms };
+            sqlx::query("UPDATE client_secrets SET expires_at_ms = $1 WHERE secret_id = $2")
+                .bind(expires_at_ms.map_or(until, |already| already.min(until)))
+                .bind(secret_id)
+                .execute(&mut *change)
+                .await
+                .map_err(StoreError::from)?;
+        }
+        let secret = self.insert_secret(&mut change, client_id).await?;
+        self.state.commit_change(change).await?;
+        Ok(secret)
+    }
+
+    async fn insert_secret(
+        &self,
+        change: &mut sqlx::Transaction<'static, sqlx::Any>,
+        client_id: &ClientId,
+    ) -> Result<SecretString, ClientError> {
+        let mut bytes = [0; 32];
+        fill_random(&mut bytes)?;
+        let secret = SecretString::from(format!("{SECRET_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)));
+        sqlx::query(
+            "INSERT INTO client_secrets (secret_id, client_id, sha256_hex, created_at_ms) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(Uuid::now_v7().to_string())
+        .bind(client_id.as_str())
+        .bind(hex::encode(Sha256::digest(secret.expose_secret())))
+        .bind(self.state.clock().now_ms())
+        .execute(&mut **change)
+        .await
+        .map_err(StoreError::from)?;
+        Ok(secret)
+    }
+
+    /// Whether that secret is that client's. SQL runs only on failure, and then once whatever the cause (C2): it
+    /// looks whether another process has just made the client or the secret.
+    pub async fn verify(&self, client_id: &str, secret: &SecretString) -> Result<Client, ClientError> {
+        if let Some(client) = self.verify_now(client_id, secret) {
+            return Ok(client);
+        }
+        self.state.refresh().await?;
+        self.verify_now(client_id, secret).ok_or(ClientError::BadCredentials)
+    }
+
+    fn verify_now(&self, client_id: &str, secret: &SecretString) -> Option<Client> {
+        let presented: [u8; 32] = Sha256::digest(secret.expose_secret()).into();
+        let snapshot = self.state.snapshot();
+        let record = snapshot.clients.get(client_id);
+        let matches = matches_any(record.map(Arc::as_ref), &presented, self.state.clock().now_ms());
+        record.filter(|_| bool::from(matches)).map(|record| record.client.clone())
+    }
+}
+
+/// Compares with as many hashes for every client, known or not, and stops at none.
+fn matches_any(record: Option<&ClientRecord>, presented: &[u8; 32], now_ms: i64) -> Choice {
+    let mut matches = Choice::from(0);
+    for slot in 0..MAX_LIVE_SECRETS {
+        let secret = record.and_then(|record| record.secrets.iter().rev().nth(slot));
+        let live = secret.is_some_and(|secret| secret.expires_at_ms.is_none_or(|expires| expires > now_ms));
+        let hash = secret.map_or([0; 32], |secret| secret.sha256);
+        matches |= hash.ct_eq(presented) & Choice::from(u8::from(live));
+    }
+    let enabled = record.is_some_and(|record| record.client.disabled_at_ms.is_none());
+    matches & Choice::from(u8::from(enabled))
+}
+
+fn not_found(client_id: &ClientId) -> ClientError {
+    ClientError::NotFound { client_id: client_id.to_string() }
+}
+
+fn check(new: &NewClient) -> Result<(), ClientError> {
+    let characters = new.name.chars().count();
+    let readable = new.name.chars().any(|c| c.is_ascii_alphanumeric());
+    if !(1..=64).contains(&characters) || !readable || new.name.chars().any(char::is_control) {
+        return Err(ClientError::BadName);
+    }
+    if new.scopes.is_empty() {
+        return Err(ClientError::NoScopes);
+    }
+    new.scopes.check_grantable()?;
+    let scalar = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
+    for (name, value) in &new.claims {
+        let refuse = |reason| Err(ClientError::BadClaim { name: name.clone(), reason });
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return refuse("its name may hold only letters, digits and _");
+        }
+        if matches!(name.as_str(), "sub" | "client_id") {
+            return refuse("the name is taken; it always says who the caller is");
+        }
+        if !scalar(value) && !value.as_array().is_some_and(|items| items.iter().all(scalar)) {
+            return refuse("its value must be a string, a number, a boolean, or a list of them");
+        }
+    }
+    let size_bytes = serde_json::to_string(&new.claims).map_or(usize::MAX, |json| json.len());
+    if size_bytes > MAX_CLAIMS_BYTES {
+        let reason = "the claims together take more than 1,024 bytes of JSON";
+        return Err(ClientError::BadClaim { name: "*".into(), reason });
+    }
+    Ok(())
+}
+
+/// The name in lower case with dashes, and 8 random characters: readable in logs, and unique.
+fn new_client_id(name: &str) -> Result<ClientId, ClientError> {
+    // RFC 4648 base32 in lower case: 5 bits of each byte, without bias.
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let mut slug = String::new();
+    for c in name.chars().flat_map(char::to_lowercase) {
+        if c.is_ascii_alphanumeric() {
+            slug.push(c);
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug = slug.trim_end_matches('-');
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes)?;
+    let suffix: String = bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte & 31)])).collect();
+    format!("{slug}-{suffix}").parse().map_err(|_| ClientError::BadName)
+}
+
+fn fill_random(bytes: &mut [u8]) -> Result<(), ClientError> {
+    SystemRandom::new().fill(bytes).map_err(|_| ClientError::NoRandomness)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::*;
+use crate::auth::testing::Fixture;
+
+fn new(name: &str, scopes: &str) -> NewClient {
+    NewClient { name: name.into(), scopes: scopes.parse().unwrap(), claims: Claims::new() }
+}
+
+#[tokio::test]
+async fn a_new_client_has_a_readable_id_and_a_secret_that_only_its_hash_remembers() {
+    let fixture = Fixture::new().await;
+    let made = fixture.auth.clients().create(&new("Demo Agent (é)!", "semantic:read")).await.unwrap();
+    let (head, tail) = made.client.client_id.as_str().rsplit_once('-').unwrap();
+    assert_eq!((head, tail.len()), ("demo-agent", 8));
+    let secret = made.secret.expose_secret();
+    let random = URL_SAFE_NO_PAD.decode(secret.strip_prefix(SECRET_PREFIX).unwrap()).unwrap();
+    assert_eq!(random.len(), 32);
+    let store = fixture.store().await;
+    let rows = sqlx::query("SELECT secret_id, client_id, sha256_hex FROM client_secrets")
+        .fetch_all(store.pool())
+        .await
+        .unwrap();
+    let stored: Vec<[String; 3]> = rows.iter().map(|row| [row.get(0), row.get(1), row.get(2)]).collect();
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0][2], hex::encode(Sha256::digest(secret)));
+    assert!(!stored[0].iter().any(|text| text.contains(secret)));
+    assert!(!format!("{made:?}").contains(secret));
+    assert_eq!(fixture.auth.clients().get(&made.client.client_id).await.unwrap(), made.client);
+}
+
+#[tokio::test]
+async fn clients_are_listed_oldest_first_with_what_they_were_registered_with() {
+    let fixture = Fixture::new().await;
+    let claims = Claims::from([("carriers".to_owned(), json!(["UA", "AA"])), ("level".to_owned(), json!(3))]);
+    let first = NewClient { claims, ..new("first", "sql:run:flights.* data:protected") };
+    let first = fixture.auth.clients().create(&first).await.unwrap().client;
+    fixture.clock.advance_ms(1);
+    let second = fixture.auth.clients().create(&new("second", "rag:read")).await.unwrap().client;
+    fixture.auth.clients().disable(&second.client_id).await.unwrap();
+    let listed = fixture.auth.clients().list().await.unwrap();
+    assert_eq!(listed[0], first);
+    assert_eq!(listed[1].disabled_at_ms, Some(fixture.clock.now_ms()));
+    let found = fixture.auth.clients().find_by_name("second").await.unwrap().unwrap();
+    assert!(found.disabled_at_ms.is_some());
+    let enabled = fixture.auth.clients().create(&new("second", "rag:read")).await.unwrap().client;
+    assert_eq!(
+        fixture.auth.clients().find_by_name("second").await.unwrap(),
+        Some(enabled),
+        "enabled ones first"
+    );
+    assert_eq!(fixture.auth.clients().find_by_name("third").await.unwrap(), None);
+    assert_eq!(fixture.auth.clients().find_by_name("first").await.unwrap(), Some(first));
+}
+
+#[tokio::test]
+async fn what_cannot_be_registered_is_refused_with_the_reason() {
+    let fixture = Fixture::new().await;
+    let claim = |name: &str, value: Value| NewClient {
+        claims: Claims::from([(name.to_owned(), value)]),
+        ..new("demo", "semantic:read")
+    };
+    for (bad, expected) in [
+        (new("", "semantic:read"), "name"),
+        (new("a\nb", "semantic:read"), "name"),
+        (new("---", "semantic:read"), "name"),
+        (new(&"x".repeat(65), "semantic:read"), "name"),
+        (new("demo", ""), "at least one scope"),
+        (new("demo", "semantic:raed"), "did you mean `semantic:read`"),
+        (claim("sub", json!("root")), "taken"),
+        (claim("a.b", json!("x")), "letters"),
+        (claim("x", json!({"y": 1})), "list of them"),
+        (claim("x", json!([[1]])), "list of them"),
+        (claim("x", json!(null)), "list of them"),
+        (claim("x", json!("y".repeat(2_000))), "1,024 bytes"),
+    ] {
+        let error = fixture.auth.clients().create(&bad).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(fixture.auth.clients().list().await.unwrap().is_empty(), "and nothing is left behind");
+}
+
+#[tokio::test]
+async fn an_unknown_client_a_wrong_secret_and_a_disabled_client_are_one_error() {
+    let fixture = Fixture::new().await;
+    let made = fixture.client("semantic:read").await;
+    let other = fixture.client("semantic:read").await;
+    let id = made.client.client_id.as_str();
+    let clients = fixture.auth.clients();
+    clients.verify(id, &made.secret).await.unwrap();
+    let wrong = clients.verify(id, &other.secret).await.unwrap_err();
+    let unknown = clients.verify("nobody-12345678", &made.secret).await.unwrap_err();
+    let empty = clients.verify(id, &SecretString::from("")).await.unwrap_err();
+    clients.disable(&made.client.client_id).await.unwrap();
+    let disabled = clients.verify(id, &made.secret).await.unwrap_err();
+    for error in [wrong, unknown, empty, disabled] {
+        assert!(matches!(error, ClientError::BadCredentials), "{error:?}");
+    }
+    clients.enable(&made.client.client_id).await.unwrap();
+    clients.verify(id, &made.secret).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_secrets_work_while_one_is_rotated_and_never_three() {
+    let fixture = Fixture::new().await;
+    let made = fixture.client("semantic:read").await;
+    let id = &made.client.client_id;
+    let clients = fixture.auth.clients();
+    let works = async |secret: &SecretString| clients.verify(id.as_str(), secret).await.is_ok();
+    let second = clients.rotate_secret(id, 60_000).await.unwrap();
+    assert!(works(&made.secret).await && works(&second).await);
+    let third = clients.rotate_secret(id, 60_000).await.unwrap();
+    assert!(!works(&made.secret).await && works(&second).await && works(&third).await);
+    fixture.clock.advance_ms(60_000);
+    assert!(!works(&second).await && works(&third).await, "the overlap has passed");
+    let fourth = clients.rotate_secret(id, 0).await.unwrap();
+    assert!(!works(&third).await && works(&fourth).await);
+}
+
+#[tokio::test]
+async fn a_client_made_by_another_process_can_authenticate_at_once() {
+    let fixture = Fixture::new().await;
+    let replica = fixture.replica().await;
+    let made = fixture.client("semantic:read").await;
+    replica.clients().verify(made.client.client_id.as_str(), &made.secret).await.unwrap();
+    let second = fixture.auth.clients().rotate_secret(&made.client.client_id, 0).await.unwrap();
+    replica.clients().verify(made.client.client_id.as_str(), &second).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_not_found_and_changes_nothing() {
+    let fixture = Fixture::new().await;
+    let nobody: ClientId = "nobody-12345678".parse().unwrap();
+    let clients = fixture.auth.clients();
+    for error in [
+        clients.get(&nobody).await.unwrap_err(),
+        clients.disable(&nobody).await.unwrap_err(),
+        clients.enable(&nobody).await.unwrap_err(),
+        clients.revoke_tokens(&nobody).await.unwrap_err(),
+        clients.rotate_secret(&nobody, 0).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+    assert!(!fixture.auth.refresh().await.unwrap(), "the version did not move");
+}
+
+#[tokio::test]
+async fn changes_from_many_callers_at_once_all_happen() {
+    let fixture = Fixture::new().await;
+    let replica = fixture.replica().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..12 {
+        let clients = if number % 2 == 0 { fixture.auth.clients() } else { replica.clients() }.clone();
+        tasks.spawn(async move { clients.create(&new("demo", "semantic:read")).await.map(|_| ()) });
+    }
+    while let Some(result) = tasks.join_next().await {
+        result.unwrap().unwrap();
+    }
+    assert_eq!(fixture.auth.clients().list().await.unwrap().len(), 12);
+}

@@ -1,0 +1,189 @@
+//! OAuth2: who may ask for tokens, what tokens are, and what they allow.
+//!
+//! Knows the service database, keys and RFCs; has no HTTP types: `api` maps requests to [`grants::OAuthRequest`] and
+//! errors to statuses. The only place that names jsonwebtoken.
+//!
+//! A1 [`Tokens::verify`] is the only way from a token to a [`Principal`].
+//! A2 what an operation requires is in `operations` and nowhere else.
+//! A3 no secret, token or private key is in a log line, an error or a `Debug` text.
+//!
+//! | file | holds |
+//! |---|---|
+//! | scope, operations, principal | what is allowed, pure |
+//! | client, credentials | the registry of clients, and handing out their secrets |
+//! | keys, token | signing and verifying |
+//! | state | clients and revocations in memory, polled, so that no request waits for SQL |
+//! | grants, form, oauth_error, throttle | the endpoints' logic |
+//! | metadata | what is published about the service |
+//!
+//! What comes later finds its place: another grant is another branch of `Grants::token` and ends in a
+//! [`token::TokenSpec`] (which has `subject` and `actor` already); key rotation is `Tokens::replace_keys`.
+
+pub mod client;
+pub mod clock;
+pub mod credentials;
+pub mod error;
+mod form;
+pub mod grants;
+pub mod keys;
+pub mod metadata;
+pub mod oauth_error;
+pub mod operations;
+pub mod principal;
+pub mod scope;
+mod state;
+mod throttle;
+pub mod token;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+pub use client::{Client, ClientError, ClientWithSecret, Clients, NewClient};
+pub use clock::Clock;
+pub use credentials::{Credentials, CredentialsError, Ensured, ensure_client, write_credentials_file};
+pub use error::{AuthError, TokenFault};
+pub use grants::{Grants, Introspection, OAuthRequest, TokenResponse};
+pub use keys::{Jwks, KeyError, KeySet};
+pub use metadata::{AuthorizationServerMetadata, Issuer, ProtectedResourceMetadata};
+pub use oauth_error::{OAuthError, OAuthErrorCode, StatusHint};
+pub use operations::{Operation, TargetRule};
+pub use principal::{Actor, Claims, ClientId, Principal, Sensitivity};
+pub use scope::{Scope, ScopeError, ScopeSet};
+pub use token::{AccessToken, IssuedToken, TokenSpec, Tokens};
+
+use crate::error::ErrorKind;
+use crate::store::{Store, StoreError};
+use state::{LiveState, POLL_EVERY, PollingGuard};
+
+/// Lifetime of access tokens unless configured.
+pub const DEFAULT_TOKEN_LIFETIME_S: u64 = 3_600;
+/// Longest lifetime that can be configured: seven days.
+pub const MAX_TOKEN_LIFETIME_S: u64 = 604_800;
+
+/// What the token service needs to know.
+#[derive(Debug, Clone)]
+pub struct AuthConfig {
+    /// The service's public address.
+    pub issuer: Issuer,
+    /// The resource identifier that tokens are for; the issuer if none is given.
+    pub audience: Option<String>,
+    /// `TOKEN_EXPIRY_SECONDS`: 1 to 604,800.
+    pub token_lifetime_s: u64,
+    /// `<data_dir>/keys`.
+    pub keys_folder: PathBuf,
+    /// `JWT_PRIVATE_KEY`: used instead of the folder.
+    pub private_key_pem: Option<SecretString>,
+}
+
+/// Why the token service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthSetupError {
+    #[error("TOKEN_EXPIRY_SECONDS is {given}; it must be 1 to {MAX_TOKEN_LIFETIME_S}")]
+    Lifetime { given: u64 },
+    #[error(
+        "the audience `{given}` is no absolute URI without fragment, such as https://steward.example.org"
+    )]
+    Audience { given: String },
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("reading the signing keys was interrupted")]
+    Interrupted,
+}
+
+impl AuthSetupError {
+    /// The caller's view of the failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Lifetime { .. } | Self::Audience { .. } => ErrorKind::InvalidInput,
+            Self::Keys(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Interrupted => ErrorKind::Internal,
+        }
+    }
+}
+
+/// The whole token service, one a process. Share it in an `Arc`; dropping it ends its polling of the database.
+#[derive(Debug)]
+pub struct Auth {
+    issuer: Issuer,
+    clients: Clients,
+    tokens: Arc<Tokens>,
+    grants: Grants,
+    state: Arc<LiveState>,
+    _polling: PollingGuard,
+}
+
+impl Auth {
+    /// Reads (or makes) the keys, reads clients and revocations, and begins to poll for changes of other replicas.
+    pub async fn open(config: AuthConfig, store: Store, clock: Clock) -> Result<Self, AuthSetupError> {
+        if !(1..=MAX_TOKEN_LIFETIME_S).contains(&config.token_lifetime_s) {
+            return Err(AuthSetupError::Lifetime { given: config.token_lifetime_s });
+        }
+        let audience = match config.audience {
+            Some(given) => match url::Url::parse(&given) {
+                Ok(url) if url.fragment().is_none() => given.trim_end_matches('/').to_owned(),
+                _ => return Err(AuthSetupError::Audience { given }),
+            },
+            None => config.issuer.to_string(),
+        };
+        let (folder, pem) = (config.keys_folder, config.private_key_pem);
+        let keys = tokio::task::spawn_blocking(move || KeySet::load(&folder, pem.as_ref()))
+            .await
+            .map_err(|_| AuthSetupError::Interrupted)??;
+        let state = LiveState::load(store, clock.clone()).await?;
+        let clients = Clients::new(state.clone());
+        let issuer = config.issuer.to_string();
+        let tokens =
+            Arc::new(Tokens::new(issuer.clone(), audience, config.token_lifetime_s, keys, state.clone()));
+        let grants = Grants::new(clients.clone(), tokens.clone(), issuer, clock);
+        let polling = state.spawn_polling(POLL_EVERY);
+        Ok(Self { issuer: config.issuer, clients, tokens, grants, state, _polling: polling })
+    }
+
+    /// The registry of clients.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// Signing, verifying, revoking.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The logic of the OAuth endpoints.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The service's own address.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// The document behind `jwks_uri`.
+    pub fn jwks(&self) -> Jwks {
+        self.tokens.keys().jwks()
+    }
+
+    /// The RFC 8414 document.
+    pub fn authorization_server_metadata(&self) -> AuthorizationServerMetadata {
+        AuthorizationServerMetadata::new(&self.issuer)
+    }
+
+    /// The RFC 9728 document.
+    pub fn protected_resource_metadata(&self) -> ProtectedResourceMetadata {
+        ProtectedResourceMetadata::new(&self.issuer, self.tokens.audience())
+    }
+
+    /// Looks for changes now instead of at the next poll; true if there were any.
+    pub async fn refresh(&self) -> Result<bool, StoreError> {
+        self.state.refresh().await
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;

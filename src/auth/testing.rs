@@ -1,0 +1,84 @@
+//! A token service over a database of its own and a clock that stands still.
+//!
+//! The database is an SQLite file, or a new database on the PostgreSQL server at `STEWARD_TEST_POSTGRES`
+//! (`postgres://user@host:port`, a user that may create databases) if that is set.
+
+use super::*;
+
+pub(crate) const START_MS: i64 = 1_800_000_000_250;
+pub(crate) const ISSUER: &str = "https://steward.example";
+
+pub(crate) struct Fixture {
+    pub auth: Auth,
+    pub clock: Clock,
+    pub folder: tempfile::TempDir,
+    url: String,
+}
+
+/// The address of a new and empty database.
+pub(crate) async fn new_database(folder: &std::path::Path) -> String {
+    let Ok(server) = std::env::var("STEWARD_TEST_POSTGRES") else {
+        return format!("sqlite://{}?mode=rwc", folder.join("service.db").display());
+    };
+    sqlx::any::install_default_drivers();
+    let name = format!("steward_{}", uuid::Uuid::new_v4().simple());
+    let mut connection =
+        <sqlx::AnyConnection as sqlx::Connection>::connect(&format!("{server}/postgres")).await.unwrap();
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    sqlx::query(create).execute(&mut connection).await.unwrap();
+    format!("{server}/{name}")
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(START_MS);
+        let url = new_database(folder.path()).await;
+        let auth = Self::replica_in(&folder, &url, &clock).await;
+        Self { auth, clock, folder, url }
+    }
+
+    /// Another process's view of the same database and keys.
+    pub(crate) async fn replica(&self) -> Auth {
+        Self::replica_in(&self.folder, &self.url, &self.clock).await
+    }
+
+    async fn replica_in(folder: &tempfile::TempDir, url: &str, clock: &Clock) -> Auth {
+        let config = AuthConfig {
+            issuer: ISSUER.parse().unwrap(),
+            audience: None,
+            token_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
+            keys_folder: folder.path().join("keys"),
+            private_key_pem: None,
+        };
+        let store = Store::open_url(url).await.unwrap();
+        Auth::open(config, store, clock.clone()).await.unwrap()
+    }
+
+    /// Another pool on the same database.
+    pub(crate) async fn store(&self) -> Store {
+        Store::open_url(&self.url).await.unwrap()
+    }
+
+    pub(crate) async fn client(&self, scopes: &str) -> ClientWithSecret {
+        let new = NewClient { name: "demo".into(), scopes: scopes.parse().unwrap(), ..NewClient::default() };
+        self.auth.clients().create(&new).await.unwrap()
+    }
+
+    pub(crate) async fn token(&self, scopes: &str) -> (ClientWithSecret, String) {
+        let made = self.client(scopes).await;
+        let token = self.issue(&made);
+        (made, token)
+    }
+
+    pub(crate) fn issue(&self, made: &ClientWithSecret) -> String {
+        let spec = TokenSpec {
+            client_id: made.client.client_id.clone(),
+            subject: made.client.client_id.to_string(),
+            scopes: made.client.scopes.clone(),
+            claims: made.client.claims.clone(),
+            actor: None,
+        };
+        self.auth.tokens().issue(&spec).unwrap().token.expose().to_owned()
+    }
+}
