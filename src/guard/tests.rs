@@ -1,0 +1,229 @@
+//! The guard's claims, each with the attack.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::semantic::parse_expression;
+
+fn namespace() -> Namespace {
+    let column = |name: &str| Column { name: name.to_owned(), expression: None };
+    let relation = |schema: &str, name: &str, columns: &[&str]| Relation {
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        columns: columns.iter().map(|name| column(name)).collect(),
+        row_filter: None,
+        missing_scope: None,
+    };
+    let mut namespace = Namespace::default();
+    let mut flights = relation("air", "flights", &["carrier", "origin", "delay"]);
+    flights.row_filter = Some(parse_expression("origin = 'JFK'").unwrap());
+    flights.columns[2].expression = Some(parse_expression("dep_delay").unwrap());
+    namespace.insert(flights);
+    namespace.insert(relation("air", "airlines", &["carrier", "name"]));
+    let mut planes = relation("air", "planes", &["tail"]);
+    planes.missing_scope = Some("sql:run:air.planes".to_owned());
+    namespace.insert(planes);
+    namespace
+}
+
+fn ok(sql: &str) -> ApprovedSql {
+    approve(sql, &namespace(), 100).unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"))
+}
+
+fn rule(sql: &str) -> &'static str {
+    match approve(sql, &namespace(), 100) {
+        Ok(approved) => panic!("approved: {sql}\n{}", approved.sql()),
+        Err(refusal) => refusal.rule,
+    }
+}
+
+const SECURED: &str = r#"(SELECT "carrier", "origin", dep_delay AS "delay" FROM "physical"."air"."flights" WHERE origin = 'JFK')"#;
+
+#[test]
+fn a_relation_becomes_its_secured_form_wherever_it_stands() {
+    for sql in [
+        "SELECT carrier FROM flights",
+        "SELECT carrier FROM air.flights",
+        "SELECT f.carrier FROM AIR.Flights f",
+        r#"SELECT carrier FROM "air"."flights""#,
+        "WITH x AS (SELECT * FROM flights) SELECT * FROM x",
+        "SELECT 1 UNION ALL SELECT delay FROM flights",
+        "SELECT * FROM airlines WHERE EXISTS (SELECT 1 FROM flights WHERE flights.carrier = airlines.carrier)",
+        "SELECT (SELECT max(delay) FROM flights)",
+        "SELECT * FROM airlines ORDER BY (SELECT count(*) FROM flights)",
+        "SELECT * FROM airlines a JOIN flights f ON a.carrier = f.carrier AND f.delay IN (SELECT 1)",
+        "SELECT * FROM airlines a CROSS JOIN LATERAL (SELECT * FROM flights f WHERE f.carrier = a.carrier) x",
+        "SELECT count(*) FILTER (WHERE delay IN (SELECT delay FROM flights)) FROM (VALUES (1)) v(delay)",
+        "SELECT sum(d) OVER (PARTITION BY (SELECT 1 FROM flights)) FROM (VALUES (1)) v(d)",
+        "SELECT CASE WHEN 1 IN (SELECT delay FROM flights) THEN 1 END",
+        "SELECT * FROM (airlines JOIN flights USING (carrier))",
+        "VALUES ((SELECT max(delay) FROM flights))",
+        "SELECT carrier FROM airlines GROUP BY carrier HAVING count(*) > (SELECT 1 FROM flights)",
+        "SELECT * FROM airlines, LATERAL (SELECT 1 FROM flights) t",
+    ] {
+        let approved = ok(sql);
+        assert!(approved.sql().contains(SECURED), "{sql}\n{}", approved.sql());
+        assert!(approved.relations().contains(&("air".to_owned(), "flights".to_owned())));
+    }
+}
+
+#[test]
+fn a_cte_hides_a_dataset_of_its_name_only_where_it_is_in_scope() {
+    // Inside its own definition the name still means the dataset.
+    assert!(
+        ok("WITH flights AS (SELECT * FROM flights) SELECT * FROM flights").sql().matches("physical").count()
+            == 1
+    );
+    // An earlier CTE does not see a later one.
+    let sql = "WITH a AS (SELECT * FROM flights), flights AS (SELECT 1 AS x) SELECT * FROM a, flights";
+    assert_eq!(ok(sql).sql().matches("physical").count(), 1);
+    // A name of two parts is never a CTE.
+    let sql = "WITH flights AS (SELECT 1 AS x) SELECT * FROM air.flights";
+    assert_eq!(ok(sql).sql().matches("physical").count(), 1);
+    // Out of its query the CTE is gone.
+    assert_eq!(
+        rule("SELECT * FROM (WITH secret AS (SELECT 1) SELECT * FROM secret) x, secret"),
+        "unknown-relation"
+    );
+}
+
+#[test]
+fn only_one_query_passes() {
+    for sql in [
+        "DROP TABLE flights",
+        "DELETE FROM flights",
+        "UPDATE flights SET delay = 0",
+        "INSERT INTO flights VALUES (1)",
+        "CREATE TABLE x AS SELECT * FROM flights",
+        "COPY flights TO '/tmp/x'",
+        "SET a = 1",
+        "SHOW TABLES",
+        "EXPLAIN SELECT 1",
+        "CALL f()",
+        "TRUNCATE TABLE flights",
+        "GRANT ALL ON flights TO x",
+        "DESCRIBE flights",
+        "WITH x AS (INSERT INTO flights VALUES (1) RETURNING *) SELECT * FROM x",
+        "SELECT * INTO x FROM flights",
+        "SELECT * FROM flights FOR UPDATE",
+    ] {
+        let rule = rule(sql);
+        assert!(["query-only", "syntax", "construct"].contains(&rule), "{sql}: {rule}");
+    }
+    for sql in
+        ["SELECT 1; SELECT 2", "SELECT 1; DROP TABLE flights", "", ";", "-- nothing", "SELECT 1;;SELECT 2"]
+    {
+        assert_eq!(rule(sql), "one-statement", "{sql}");
+    }
+    ok("SELECT 1;");
+}
+
+#[test]
+fn what_is_not_published_does_not_exist_in_any_position() {
+    for sql in [
+        "SELECT * FROM secret",
+        "SELECT * FROM physical.air.flights",
+        "SELECT * FROM \"physical\".\"air\".\"flights\"",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM pg_catalog.pg_class",
+        "SELECT * FROM air.secret",
+        "SELECT (SELECT 1 FROM secret)",
+        "SELECT * FROM airlines ORDER BY (SELECT 1 FROM secret)",
+        "SELECT * FROM 'file.parquet'",
+        "SELECT * FROM \"/etc/passwd\"",
+        "SELECT * FROM \"FLIGHTS\"",
+        "SELECT * FROM airlines WHERE carrier = ANY (SELECT 1 FROM secret)",
+        "SELECT * FROM airlines LIMIT (SELECT 1 FROM secret)",
+        "SELECT * FROM airlines JOIN airlines b ON EXISTS (SELECT * FROM secret)",
+    ] {
+        assert_eq!(rule(sql), "unknown-relation", "{sql}");
+    }
+}
+
+#[test]
+fn functions_outside_the_list_are_refused_everywhere() {
+    for sql in [
+        "SELECT pg_sleep(10)",
+        "SELECT * FROM airlines ORDER BY pg_sleep(1)",
+        "SELECT read_file('/etc/passwd')",
+        "SELECT count(*) FILTER (WHERE version() = '') FROM airlines",
+        "SELECT PG_SLEEP(1)",
+        "SELECT \"pg_sleep\"(1)",
+        "SELECT system.sleep(1)",
+        "SELECT input_file_name()",
+    ] {
+        assert_eq!(rule(sql), "function", "{sql}");
+    }
+    for sql in [
+        "SELECT * FROM read_parquet('/etc/passwd')",
+        "SELECT * FROM TABLE(f(1))",
+        "SELECT * FROM parquet_metadata('x')",
+        "SELECT * FROM LATERAL FLATTEN(input => 1)",
+    ] {
+        assert!(["table-function", "construct"].contains(&rule(sql)), "{sql}");
+    }
+    assert_eq!(rule("SELECT repeat('x', 1000000000)"), "function");
+    assert_eq!(rule("SELECT lpad('x', 1000000000)"), "size-argument");
+    assert_eq!(rule("SELECT * FROM generate_series(1, 100000000000)"), "size-argument");
+}
+
+#[test]
+fn a_missing_scope_is_named_and_an_unknown_name_gets_suggestions_of_what_is_visible() {
+    let refusal = approve("SELECT * FROM air.planes", &namespace(), 10).unwrap_err();
+    assert_eq!(refusal.missing_scope.as_deref(), Some("sql:run:air.planes"));
+    assert_eq!(refusal.kind(), ErrorKind::InsufficientScope);
+    let refusal = approve("SELECT *\nFROM air.flihgts", &namespace(), 10).unwrap_err();
+    assert_eq!(refusal.help, "did you mean `air.flights`?");
+    assert_eq!(refusal.position, Some((2, 6)));
+}
+
+#[test]
+fn every_result_has_a_limit_one_above_the_allowed_rows() {
+    let limit = |sql: &str| ok(sql).sql().rsplit_once("LIMIT ").map(|(_, rest)| rest.to_owned()).unwrap();
+    assert_eq!(limit("SELECT * FROM flights"), "101");
+    assert_eq!(limit("SELECT * FROM flights LIMIT 5"), "5");
+    assert_eq!(limit("SELECT * FROM flights LIMIT 100000"), "101");
+    assert_eq!(limit("SELECT * FROM flights LIMIT ALL"), "101");
+    assert_eq!(limit("SELECT * FROM flights LIMIT 7 OFFSET 3"), "7 OFFSET 3");
+    assert_eq!(limit("SELECT 1 UNION SELECT 2"), "101");
+    assert_eq!(limit("SELECT * FROM flights FETCH FIRST 9 ROWS ONLY"), "9");
+    assert_eq!(rule("SELECT * FROM flights LIMIT 1 + 1"), "literal-limit");
+}
+
+#[test]
+fn names_with_a_schema_reach_the_secured_columns() {
+    let sql = ok("SELECT air.flights.carrier, flights.origin FROM air.flights").sql();
+    assert!(sql.starts_with("SELECT flights.carrier, flights.origin FROM"), "{sql}");
+    assert!(ok("SELECT air.flights.* FROM air.flights").sql().starts_with("SELECT flights.* FROM"));
+}
+
+#[test]
+fn oversize_and_overdeep_queries_are_refused_without_a_crash() {
+    assert_eq!(rule(&format!("SELECT '{}'", "x".repeat(MAX_SQL_BYTES))), "too-long");
+    assert_eq!(rule(&format!("SELECT 1{}", "+1".repeat(MAX_TOKENS))), "too-long");
+    assert_eq!(rule(&format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000))), "syntax");
+    ok(&format!("SELECT 1{}", "+1".repeat(4000)));
+    ok(&format!("SELECT * FROM airlines WHERE carrier IN ({})", vec!["'AA'"; 4000].join(",")));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_guard_panic(sql in "\\PC{0,200}") {
+        let _ = approve(&sql, &namespace(), 10);
+    }
+
+    #[test]
+    fn no_soup_of_sql_words_reaches_an_unpublished_relation(words in proptest::collection::vec(
+        prop_oneof![
+            Just("SELECT"), Just("*"), Just("FROM"), Just("secret"), Just("flights"), Just("("), Just(")"), Just("WITH"),
+            Just("AS"), Just("UNION"), Just("JOIN"), Just("ON"), Just("1"), Just(","), Just("WHERE"), Just("EXISTS"),
+            Just("LATERAL"), Just("TABLE"), Just("physical.air.flights"), Just("LIMIT"), Just("ORDER BY"), Just("="),
+        ], 1..24)) {
+        if let Ok(approved) = approve(&words.join(" "), &namespace(), 10) {
+            let sql = approved.sql();
+            // Whatever was approved reads physical relations through the secured form alone.
+            prop_assert_eq!(sql.matches("\"physical\"").count(), sql.matches(SECURED).count());
+            prop_assert!(!sql.contains("FROM physical."));
+        }
+    }
+}
