@@ -1,0 +1,140 @@
+//! The HTTP door: poem-openapi handlers that map, call the engine, and map back.
+//!
+//! The only place that knows status codes. A1 No handler decides about access: the engine does.
+//! A2 Every error leaves as problem+json (RFC 9457), those of the OAuth endpoints as RFC 6749 has them.
+//! A3 Nothing that a caller sends reaches the log: no token, SQL, argument or document text.
+
+mod actions;
+mod caller;
+mod health;
+mod metadata;
+mod middleware;
+mod oauth;
+mod problem;
+mod rag;
+mod semantics;
+mod sql;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use poem::listener::{Acceptor, TcpAcceptor};
+use poem::{Endpoint, EndpointExt, Route, Server, get, post};
+use poem_openapi::{LicenseObject, OpenApiService, Tags};
+
+use crate::engine::Engine;
+
+/// Groups of the OpenAPI document.
+#[derive(Tags)]
+pub(crate) enum ApiTag {
+    /// Who the caller is.
+    Identity,
+    /// What the data means.
+    Semantics,
+    /// Guarded SQL.
+    Sql,
+    /// External APIs.
+    Actions,
+    /// Documents and retrieval.
+    Rag,
+}
+
+type Service = OpenApiService<(metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api), ()>;
+
+fn service(engine: &Arc<Engine>) -> Service {
+    let apis = (
+        metadata::Api,
+        semantics::Api(engine.clone()),
+        sql::Api(engine.clone()),
+        actions::Api(engine.clone()),
+        rag::Api(engine.clone()),
+    );
+    OpenApiService::new(apis, "Steward", env!("CARGO_PKG_VERSION"))
+        .summary("A data steward for AI agents")
+        .description(
+            "What the data means, the right slice of large API responses, and SQL only as far as your OAuth2 scopes \
+             allow. Get a token from /oauth/token with your client's credentials. Errors are problem+json (RFC 9457).",
+        )
+        .license(LicenseObject::new("Apache-2.0"))
+        .server(engine.config().public_url())
+}
+
+/// The OpenAPI 3.0 document.
+pub fn openapi_document(engine: &Arc<Engine>) -> String {
+    service(engine).spec()
+}
+
+/// All routes with their middleware.
+pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
+    if let Some(auth) = engine.auth() {
+        // The first engine of the process wins; there is one outside tests, and there all share an issuer's form.
+        let _ = caller::METADATA_URL.set(auth.issuer().resource_metadata_url());
+    }
+    let service = service(&engine);
+    let document = service.spec();
+    Route::new()
+        .nest("/docs", service.swagger_ui())
+        .at("/openapi.json", get(middleware::json_document(document)))
+        .at("/oauth/token", post(oauth::token))
+        .at("/token", post(oauth::token))
+        .at("/oauth/introspect", post(oauth::introspect))
+        .at("/introspect", post(oauth::introspect))
+        .at("/oauth/revoke", post(oauth::revoke))
+        .at("/revoke", post(oauth::revoke))
+        .at("/oauth/jwks", get(oauth::jwks))
+        .at("/jwks", get(oauth::jwks))
+        .at("/.well-known/jwks.json", get(oauth::jwks))
+        .at("/.well-known/oauth-authorization-server", get(oauth::authorization_server))
+        .at("/.well-known/oauth-protected-resource", get(oauth::protected_resource))
+        .at("/health/live", get(health::live))
+        .at("/health/ready", get(health::ready))
+        .at("/", get(health::front))
+        .nest("/v1", service)
+        .catch_all_error(problem::from_framework)
+        .around(middleware::limit_body)
+        .data(engine)
+        .around(middleware::request_id)
+}
+
+/// A bound listener; the address is known before the first request.
+pub struct BoundServer {
+    acceptor: TcpAcceptor,
+    address: std::net::SocketAddr,
+}
+
+impl BoundServer {
+    /// Takes the configured address, or says why it cannot.
+    pub async fn bind(listen: std::net::SocketAddr) -> std::io::Result<Self> {
+        let listener = std::net::TcpListener::bind(listen)?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok(Self { acceptor: TcpAcceptor::from_std(listener)?, address })
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` completes; requests under way have ten seconds to finish.
+    pub async fn run(
+        self,
+        engine: Arc<Engine>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        debug_assert!(!self.acceptor.local_addr().is_empty());
+        Server::new_with_acceptor(self.acceptor)
+            .name("steward")
+            .idle_timeout(Duration::from_secs(75))
+            .run_with_graceful_shutdown(routes(engine), shutdown, Some(Duration::from_secs(10)))
+            .await
+    }
+}
+
+/// Binds the configured address and serves until `shutdown` completes.
+pub async fn serve(
+    engine: Arc<Engine>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    BoundServer::bind(engine.config().server.listen).await?.run(engine, shutdown).await
+}

@@ -1,0 +1,421 @@
+//! Metadata over HTTP.
+
+use std::sync::Arc;
+
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::Json;
+use poem_openapi::{Object, OpenApi};
+
+use super::ApiTag;
+use super::caller::{ApiScope, Caller, failed};
+use super::problem::ApiError;
+use crate::engine::Engine;
+use crate::semantic;
+
+#[derive(Debug, Object)]
+pub struct Model {
+    pub name: String,
+    pub description: String,
+    pub instructions: String,
+    pub custom_instructions: String,
+    pub example_questions: Vec<String>,
+    pub synonyms: Vec<String>,
+    pub datasets: Vec<String>,
+    pub metrics: Vec<String>,
+}
+
+#[derive(Debug, Object)]
+pub struct Dataset {
+    pub model: String,
+    pub name: String,
+    /// How SQL names it.
+    pub relation: String,
+    pub description: String,
+    pub primary_key: Vec<String>,
+    pub synonyms: Vec<String>,
+    pub hints: Vec<String>,
+    pub instructions: String,
+    pub sensitivity: String,
+    pub filters: Vec<NamedFilter>,
+    pub fields: Vec<Field>,
+}
+
+#[derive(Debug, Object)]
+pub struct NamedFilter {
+    pub name: String,
+    pub expression: String,
+    pub description: String,
+    pub synonyms: Vec<String>,
+}
+
+#[derive(Debug, Object)]
+pub struct Field {
+    pub name: String,
+    pub label: String,
+    pub description: String,
+    pub datatype: String,
+    pub unit: String,
+    pub min_value: Option<String>,
+    pub max_value: Option<String>,
+    pub nullable: Option<bool>,
+    pub is_enum: bool,
+    pub sample_values: Vec<String>,
+    pub is_time: bool,
+    pub time_grains: Vec<String>,
+    pub default_aggregation: String,
+    pub synonyms: Vec<String>,
+    pub hints: Vec<String>,
+    pub expression: String,
+    pub sensitivity: String,
+    pub pii: bool,
+}
+
+#[derive(Debug, Object)]
+pub struct Metric {
+    pub model: String,
+    pub name: String,
+    pub dataset: String,
+    pub expression: String,
+    pub description: String,
+    pub datatype: String,
+    pub unit: String,
+    pub synonyms: Vec<String>,
+    pub hints: Vec<String>,
+}
+
+#[derive(Debug, Object)]
+pub struct Relationship {
+    pub model: String,
+    pub name: String,
+    pub from_dataset: String,
+    pub from_columns: Vec<String>,
+    pub to_dataset: String,
+    pub to_columns: Vec<String>,
+    pub cardinality: String,
+    pub description: String,
+    pub hints: Vec<String>,
+}
+
+#[derive(Debug, Object)]
+pub struct VerifiedQuery {
+    pub model: String,
+    pub name: String,
+    pub question: String,
+    pub sql: String,
+    pub description: String,
+    pub verified_by: String,
+    pub verified_at: String,
+}
+
+#[derive(Debug, Object)]
+pub struct LinkRequest {
+    /// What you want to know, in words.
+    pub question: String,
+    /// Most tokens of the answer, estimated from above; 100 to 100,000.
+    #[oai(default = "default_budget")]
+    pub budget_tokens: u32,
+}
+
+fn default_budget() -> u32 {
+    4_000
+}
+
+#[derive(Debug, Object)]
+pub struct LinkItem {
+    /// dataset, field, metric, relationship, verified_query, value or instructions.
+    pub kind: String,
+    pub model: String,
+    pub name: String,
+    pub score: f32,
+    pub text: String,
+    pub tokens: u32,
+}
+
+#[derive(Debug, Object)]
+pub struct LinkedAction {
+    /// api.operation
+    pub name: String,
+    pub summary: String,
+    pub score: f64,
+}
+
+#[derive(Debug, Object)]
+pub struct LinkAnswer {
+    /// Best first.
+    pub items: Vec<LinkItem>,
+    /// The same as text, ready for a prompt.
+    pub prompt: String,
+    pub tokens: u32,
+    /// Items that the budget left out.
+    pub left_out: u32,
+    /// External operations that may help.
+    pub actions: Vec<LinkedAction>,
+    /// Tables of API responses that you may query.
+    pub responses: Vec<String>,
+}
+
+pub struct Api(pub Arc<Engine>);
+
+#[OpenApi(prefix_path = "/semantic", tag = "ApiTag::Semantics")]
+impl Api {
+    /// List the semantic models.
+    #[oai(path = "/models", method = "get", operation_id = "list_models")]
+    async fn list_models(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        /// Words to search for.
+        q: Query<Option<String>>,
+    ) -> Result<Json<Vec<Model>>, ApiError> {
+        let list = self.0.list_models(&caller.0, q.0.as_deref()).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(list.iter().map(|item| model(item)).collect()))
+    }
+
+    /// Fetch one semantic model.
+    #[oai(path = "/models/:name", method = "get", operation_id = "get_model")]
+    async fn get_model(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        name: Path<String>,
+    ) -> Result<Json<Model>, ApiError> {
+        let found = self.0.get_model(&caller.0, &name.0).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(model(&found)))
+    }
+
+    /// List the datasets that you may see, with their fields.
+    #[oai(path = "/datasets", method = "get", operation_id = "list_datasets")]
+    async fn list_datasets(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        /// Words to search for.
+        q: Query<Option<String>>,
+    ) -> Result<Json<Vec<Dataset>>, ApiError> {
+        let list =
+            self.0.list_datasets(&caller.0, q.0.as_deref()).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(list.into_iter().map(dataset).collect()))
+    }
+
+    /// Fetch one dataset with its fields; the name is model.dataset.
+    #[oai(path = "/datasets/:name", method = "get", operation_id = "get_dataset")]
+    async fn get_dataset(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        name: Path<String>,
+    ) -> Result<Json<Dataset>, ApiError> {
+        let found = self.0.get_dataset(&caller.0, &name.0).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(dataset(found)))
+    }
+
+    /// List the metrics.
+    #[oai(path = "/metrics", method = "get", operation_id = "list_metrics")]
+    async fn list_metrics(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        /// Words to search for.
+        q: Query<Option<String>>,
+    ) -> Result<Json<Vec<Metric>>, ApiError> {
+        let list =
+            self.0.list_metrics(&caller.0, q.0.as_deref()).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(list.into_iter().map(metric).collect()))
+    }
+
+    /// Fetch one metric.
+    #[oai(path = "/metrics/:name", method = "get", operation_id = "get_metric")]
+    async fn get_metric(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        name: Path<String>,
+    ) -> Result<Json<Metric>, ApiError> {
+        let found = self.0.get_metric(&caller.0, &name.0).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(metric(found)))
+    }
+
+    /// List how datasets join.
+    #[oai(path = "/relationships", method = "get", operation_id = "list_relationships")]
+    async fn list_relationships(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        /// Words to search for.
+        q: Query<Option<String>>,
+    ) -> Result<Json<Vec<Relationship>>, ApiError> {
+        let list =
+            self.0.list_relationships(&caller.0, q.0.as_deref()).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(list.into_iter().map(relationship).collect()))
+    }
+
+    /// Fetch one relationship.
+    #[oai(path = "/relationships/:name", method = "get", operation_id = "get_relationship")]
+    async fn get_relationship(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        name: Path<String>,
+    ) -> Result<Json<Relationship>, ApiError> {
+        let found = self.0.get_relationship(&caller.0, &name.0).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(relationship(found)))
+    }
+
+    /// List questions with SQL that a person has verified.
+    #[oai(path = "/verified_queries", method = "get", operation_id = "list_verified_queries")]
+    async fn list_verified_queries(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        /// Words to search for.
+        q: Query<Option<String>>,
+    ) -> Result<Json<Vec<VerifiedQuery>>, ApiError> {
+        let list = self
+            .0
+            .list_verified_queries(&caller.0, q.0.as_deref())
+            .await
+            .map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(list.into_iter().map(verified_query).collect()))
+    }
+
+    /// Fetch one verified query.
+    #[oai(path = "/verified_queries/:name", method = "get", operation_id = "get_verified_query")]
+    async fn get_verified_query(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        name: Path<String>,
+    ) -> Result<Json<VerifiedQuery>, ApiError> {
+        let found =
+            self.0.get_verified_query(&caller.0, &name.0).await.map_err(failed(&self.0, &caller.0))?;
+        Ok(Json(verified_query(found)))
+    }
+
+    /// Turn a question into the ranked context needed to write its SQL.
+    #[oai(path = "/link", method = "post", operation_id = "link")]
+    async fn link(
+        &self,
+        #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
+        body: Json<LinkRequest>,
+    ) -> Result<Json<LinkAnswer>, ApiError> {
+        let LinkRequest { question, budget_tokens } = body.0;
+        let answer = self
+            .0
+            .link(&caller.0, &question, budget_tokens as usize)
+            .await
+            .map_err(failed(&self.0, &caller.0))?;
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let items = answer.link.items.into_iter().map(|item| LinkItem {
+            kind: item.kind.as_str().to_owned(),
+            model: item.model,
+            name: item.name,
+            score: item.score,
+            text: item.text,
+            tokens: small(item.tokens),
+        });
+        Ok(Json(LinkAnswer {
+            items: items.collect(),
+            prompt: answer.link.prompt,
+            tokens: small(answer.link.tokens),
+            left_out: small(answer.link.left_out),
+            actions: answer
+                .actions
+                .into_iter()
+                .map(|(name, summary, score)| LinkedAction { name, summary, score })
+                .collect(),
+            responses: answer.responses.into_iter().map(|name| format!("responses.{name}")).collect(),
+        }))
+    }
+}
+
+fn model(item: &semantic::Model) -> Model {
+    Model {
+        name: item.name.clone(),
+        description: item.description.clone(),
+        instructions: item.ai_context.instructions.clone(),
+        custom_instructions: item.custom_instructions.clone(),
+        example_questions: item.ai_context.examples.clone(),
+        synonyms: item.synonyms.clone(),
+        datasets: item.datasets.iter().map(|dataset| format!("{}.{}", item.name, dataset.name)).collect(),
+        metrics: item.metrics.iter().map(|metric| format!("{}.{}", item.name, metric.name)).collect(),
+    }
+}
+
+fn dataset((model, item): (String, semantic::Dataset)) -> Dataset {
+    Dataset {
+        relation: format!("{model}.{}", item.name),
+        model,
+        name: item.name,
+        description: item.description,
+        primary_key: item.primary_key,
+        synonyms: item.synonyms,
+        hints: item.hints,
+        instructions: item.ai_context.instructions,
+        sensitivity: item.sensitivity.as_str().to_owned(),
+        filters: item
+            .filters
+            .into_iter()
+            .map(|filter| NamedFilter {
+                expression: filter.expression.text().to_owned(),
+                name: filter.name,
+                description: filter.description,
+                synonyms: filter.synonyms,
+            })
+            .collect(),
+        fields: item.fields.into_iter().map(field).collect(),
+    }
+}
+
+fn field(item: semantic::Field) -> Field {
+    let (min_value, max_value) = item.range.unzip();
+    Field {
+        expression: item.expression.text().to_owned(),
+        name: item.name,
+        label: item.label,
+        description: item.description,
+        datatype: item.datatype,
+        unit: item.unit,
+        min_value,
+        max_value,
+        nullable: item.nullable,
+        is_enum: item.is_enum,
+        sample_values: item.sample_values,
+        is_time: item.is_time,
+        time_grains: item.time_grains,
+        default_aggregation: item.default_aggregation,
+        synonyms: item.synonyms,
+        hints: item.hints,
+        sensitivity: item.sensitivity.as_str().to_owned(),
+        pii: item.pii,
+    }
+}
+
+fn metric((model, item): (String, semantic::Metric)) -> Metric {
+    Metric {
+        model,
+        expression: item.expression.text().to_owned(),
+        name: item.name,
+        dataset: item.dataset,
+        description: item.description,
+        datatype: item.datatype,
+        unit: item.unit,
+        synonyms: item.synonyms,
+        hints: item.hints,
+    }
+}
+
+fn relationship((model, item): (String, semantic::Relationship)) -> Relationship {
+    Relationship {
+        model,
+        name: item.name,
+        from_dataset: item.from,
+        from_columns: item.from_columns,
+        to_dataset: item.to,
+        to_columns: item.to_columns,
+        cardinality: item.cardinality,
+        description: item.description,
+        hints: item.hints,
+    }
+}
+
+fn verified_query((model, item): (String, semantic::VerifiedQuery)) -> VerifiedQuery {
+    VerifiedQuery {
+        model,
+        name: item.name,
+        question: item.question,
+        sql: item.sql,
+        description: item.description,
+        verified_by: item.verified_by,
+        verified_at: item.verified_at,
+    }
+}

@@ -1,0 +1,252 @@
+//! Guarded SQL over HTTP.
+
+use std::sync::Arc;
+
+use poem::Request;
+use poem_openapi::payload::{Binary, Json};
+use poem_openapi::types::Any;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde_json::json;
+
+use super::ApiTag;
+use super::caller::{ApiScope, Caller, failed};
+use super::problem::ApiError;
+use crate::engine::{Engine, EngineError, SqlOptions};
+use crate::query::{Format, QueryResult, encode};
+
+#[derive(Debug, Object)]
+pub struct SqlCheckRequest {
+    /// One SELECT.
+    pub sql: String,
+}
+
+#[derive(Debug, Object)]
+pub struct SqlRunRequest {
+    /// One SELECT over published datasets, metadata and responses.
+    pub sql: String,
+    /// Fewer rows than your limit.
+    pub max_rows: Option<u32>,
+}
+
+#[derive(Debug, Object)]
+pub struct ResultColumn {
+    pub name: String,
+    /// Arrow's name of the type.
+    #[oai(rename = "type")]
+    pub data_type: String,
+}
+
+#[derive(Debug, Object)]
+pub struct SqlCheckAnswer {
+    /// True: the query would run.
+    pub approved: bool,
+    /// The query as it would run.
+    pub secured_sql: Option<String>,
+    /// Relations that it reads.
+    pub relations: Vec<String>,
+    /// Scopes that reading them takes.
+    pub scopes: Vec<String>,
+    pub columns: Vec<ResultColumn>,
+    /// The engine's plan.
+    pub plan: Option<String>,
+    /// The guard's rule, if it refuses.
+    pub rule: Option<String>,
+    /// Why it would not run, and what to do.
+    pub message: Option<String>,
+    /// One-based.
+    pub line: Option<u64>,
+    /// One-based.
+    pub column: Option<u64>,
+}
+
+#[derive(Debug, Object)]
+pub struct Truncated {
+    /// The row limit that cut the result.
+    pub max_rows: u64,
+    pub message: String,
+}
+
+#[derive(Debug, Object)]
+pub struct SqlResult {
+    pub columns: Vec<ResultColumn>,
+    /// One object a row, keys in the order of the columns.
+    pub rows: Vec<Any<serde_json::Value>>,
+    pub row_count: u64,
+    /// Absent or null: the result is whole.
+    pub truncated: Option<Truncated>,
+    pub elapsed_ms: u64,
+}
+
+type Cut = Option<String>;
+
+/// A result in the form that Accept asked for. `Steward-Truncated: rows=N` tells that it was cut at N rows.
+#[derive(ApiResponse)]
+pub enum SqlRunAnswer {
+    #[oai(status = 200, content_type = "application/json", actual_type = "Json<SqlResult>")]
+    Json(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    #[oai(status = 200, content_type = "application/x-ndjson")]
+    Ndjson(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    #[oai(status = 200, content_type = "text/csv")]
+    Csv(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    #[oai(status = 200, content_type = "application/vnd.apache.arrow.stream")]
+    Arrow(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    #[oai(status = 200, content_type = "application/vnd.apache.parquet")]
+    Parquet(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+}
+
+pub struct Api(pub Arc<Engine>);
+
+#[OpenApi(prefix_path = "/sql", tag = "ApiTag::Sql")]
+impl Api {
+    /// Say whether SQL would be run, in which secured form, and with which scopes.
+    #[oai(path = "/check", method = "post", operation_id = "sql_check")]
+    async fn check(
+        &self,
+        #[oai(scope = "ApiScope::SqlGenerate")] caller: Caller,
+        body: Json<SqlCheckRequest>,
+    ) -> Result<Json<SqlCheckAnswer>, ApiError> {
+        let mut answer = SqlCheckAnswer {
+            approved: false,
+            secured_sql: None,
+            relations: Vec::new(),
+            scopes: Vec::new(),
+            columns: Vec::new(),
+            plan: None,
+            rule: None,
+            message: None,
+            line: None,
+            column: None,
+        };
+        match self.0.sql_check(&caller.0, &body.0.sql).await {
+            Ok(check) => {
+                answer.approved = true;
+                answer.secured_sql = Some(check.secured_sql);
+                answer.relations = check.relations;
+                answer.scopes = check.scopes;
+                answer.columns = check
+                    .columns
+                    .into_iter()
+                    .map(|(name, data_type)| ResultColumn { name, data_type })
+                    .collect();
+                answer.plan = Some(check.plan);
+            }
+            // A refusal is this operation's answer, not its failure.
+            Err(error @ (EngineError::Refused(_) | EngineError::Query(_)))
+                if error.kind() != crate::error::ErrorKind::Internal =>
+            {
+                answer.message = Some(error.to_string());
+                answer.scopes = error.missing_scope().into_iter().collect();
+                answer.rule = Some("plan".to_owned());
+                if let EngineError::Refused(refusal) = &error {
+                    answer.rule = Some(refusal.rule.to_owned());
+                    (answer.line, answer.column) = refusal.position.unzip();
+                }
+            }
+            Err(error) => return Err(failed(&self.0, &caller.0)(error)),
+        }
+        Ok(Json(answer))
+    }
+
+    /// Run guarded SQL. Accept chooses the form: JSON (default), NDJSON, CSV, Arrow IPC stream or Parquet.
+    #[oai(path = "/run", method = "post", operation_id = "sql_run")]
+    async fn run(
+        &self,
+        #[oai(scope = "ApiScope::SqlRun")] caller: Caller,
+        request: &Request,
+        body: Json<SqlRunRequest>,
+    ) -> Result<SqlRunAnswer, ApiError> {
+        let failed = failed(&self.0, &caller.0);
+        let format = wanted(request.header("accept").unwrap_or_default()).map_err(&failed)?;
+        let options = SqlOptions { max_rows: body.0.max_rows.map(|rows| rows as usize) };
+        let result = self.0.sql_run(&caller.0, &body.0.sql, options).await.map_err(&failed)?;
+        let cut = result.truncated_at.map(|rows| format!("rows={rows}"));
+        let bytes = tokio::task::spawn_blocking(move || match format {
+            Format::Json => json_result(&result),
+            other => encode(&result, other).map_err(EngineError::from),
+        })
+        .await
+        .map_err(|error| failed(error.into()))?
+        .map_err(&failed)?;
+        let bytes = Binary(bytes);
+        Ok(match format {
+            Format::Json | Format::Table => SqlRunAnswer::Json(bytes, cut),
+            Format::Ndjson => SqlRunAnswer::Ndjson(bytes, cut),
+            Format::Csv => SqlRunAnswer::Csv(bytes, cut),
+            Format::ArrowStream => SqlRunAnswer::Arrow(bytes, cut),
+            Format::Parquet => SqlRunAnswer::Parquet(bytes, cut),
+        })
+    }
+}
+
+/// The first media type of Accept, by weight, that is on offer (RFC 9110 section 12.5.1).
+fn wanted(accept: &str) -> Result<Format, EngineError> {
+    let mut ranges: Vec<(&str, f32)> = accept
+        .split(',')
+        .filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let media_type = parts.next().filter(|text| !text.is_empty())?;
+            let weight = parts
+                .find_map(|part| part.strip_prefix("q="))
+                .map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+            Some((media_type, weight))
+        })
+        .filter(|(_, weight)| *weight > 0.0)
+        .collect();
+    if ranges.is_empty() {
+        return Ok(Format::Json);
+    }
+    ranges.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let offered = |media_type: &str| match media_type.to_ascii_lowercase().as_str() {
+        "*/*" | "application/*" | "application/json" => Some(Format::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Some(Format::Ndjson),
+        "text/csv" | "text/*" => Some(Format::Csv),
+        "application/vnd.apache.arrow.stream" => Some(Format::ArrowStream),
+        "application/vnd.apache.parquet" => Some(Format::Parquet),
+        _ => None,
+    };
+    ranges.iter().find_map(|(media_type, _)| offered(media_type)).ok_or_else(|| {
+        EngineError::InvalidInput(
+            "none of the media types in Accept is on offer; there are application/json, application/x-ndjson, text/csv, \
+             application/vnd.apache.arrow.stream and application/vnd.apache.parquet"
+                .to_owned(),
+        )
+    })
+}
+
+/// [`SqlResult`] written straight from Arrow, without a value a cell in between.
+fn json_result(result: &QueryResult) -> Result<Vec<u8>, EngineError> {
+    let columns: Vec<_> = result
+        .schema
+        .fields()
+        .iter()
+        .map(|field| json!({"name": field.name(), "type": field.data_type().to_string()}))
+        .collect();
+    let truncated = result.truncated_at.map(|rows| {
+        json!({"max_rows": rows, "message": format!("there are more than {rows} rows; filter, aggregate, or page with LIMIT and OFFSET")})
+    });
+    let mut bytes = format!("{{\"columns\":{},\"rows\":", serde_json::Value::from(columns)).into_bytes();
+    bytes.extend(encode(result, Format::Json)?);
+    let elapsed_ms = u64::try_from(result.elapsed.as_millis()).unwrap_or(u64::MAX);
+    let tail = json!(truncated);
+    bytes.extend(
+        format!(",\"row_count\":{},\"truncated\":{tail},\"elapsed_ms\":{elapsed_ms}}}", result.rows)
+            .into_bytes(),
+    );
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_is_read_by_weight_and_what_is_not_on_offer_is_told() {
+        assert_eq!(wanted("").unwrap(), Format::Json);
+        assert_eq!(wanted("*/*").unwrap(), Format::Json);
+        assert_eq!(wanted("application/json;q=0.5, text/csv").unwrap(), Format::Csv);
+        assert_eq!(wanted("application/vnd.apache.arrow.stream").unwrap(), Format::ArrowStream);
+        assert_eq!(wanted("image/png, application/x-ndjson;q=0.1").unwrap(), Format::Ndjson);
+        assert!(wanted("image/png").is_err());
+        assert!(wanted("text/csv;q=0, image/png").is_err());
+    }
+}

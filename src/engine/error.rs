@@ -1,0 +1,123 @@
+//! What an operation can fail with. `Display` is for the caller; what only the log may see stays in `source()`.
+
+use std::time::Duration;
+
+use crate::actions::ActionError;
+use crate::audit::{AuditError, Outcome};
+use crate::auth::AuthError;
+use crate::error::ErrorKind;
+use crate::guard::Refusal;
+use crate::query::{QueryError, RecordsError};
+use crate::rag::RagError;
+use crate::store::StoreError;
+use crate::warehouse::WarehouseError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error("{}", refusal_text(.0))]
+    Refused(Refusal),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Action(#[from] ActionError),
+    #[error(transparent)]
+    Rag(#[from] RagError),
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error("the service database does not answer; try again")]
+    Store(#[from] StoreError),
+    #[error("the operation could not be audited, so its result is withheld: {0}")]
+    Audit(#[source] AuditError),
+    #[error("there is no {what} `{name}`{help}")]
+    NotFound { what: &'static str, name: String, help: String },
+    #[error("{0}")]
+    InvalidInput(String),
+    #[error(
+        "the answer has {bytes} bytes, more than the {limit} that are handed over inline; call with respond `store` and search or query it"
+    )]
+    TooLargeInline { bytes: usize, limit: usize },
+    #[error("retrieval is not available here; it belongs to the running service")]
+    NoRetrieval,
+    #[error("something went wrong inside the service; the log has the details under this request id")]
+    Interrupted,
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    if refusal.help.is_empty() {
+        refusal.message.clone()
+    } else {
+        format!("{}; {}", refusal.message, refusal.help)
+    }
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<tokio::task::JoinError> for EngineError {
+    fn from(_: tokio::task::JoinError) -> Self {
+        Self::Interrupted
+    }
+}
+
+impl EngineError {
+    /// The caller's view of the failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Auth(error) => error.kind(),
+            Self::Refused(refusal) => refusal.kind(),
+            Self::Query(error) => error.kind(),
+            Self::Action(error) => error.kind(),
+            Self::Rag(error) => error.kind(),
+            Self::Warehouse(error) => error.kind(),
+            Self::Records(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Audit(error) => error.kind(),
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::InvalidInput(_) => ErrorKind::InvalidInput,
+            Self::TooLargeInline { .. } => ErrorKind::TooLarge,
+            Self::NoRetrieval => ErrorKind::NotConfigured,
+            Self::Interrupted => ErrorKind::Internal,
+        }
+    }
+
+    /// After how long another try may succeed.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Action(error) => error.retry_after(),
+            Self::Query(QueryError::TooManyQueries { .. }) => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// The scope whose lack is the reason, for the `WWW-Authenticate` header (RFC 6750 section 3).
+    pub fn missing_scope(&self) -> Option<String> {
+        match self {
+            Self::Auth(AuthError::InsufficientScope { required, .. }) => Some(required.to_string()),
+            Self::Refused(refusal) => refusal.missing_scope.clone(),
+            _ => None,
+        }
+    }
+
+    /// How the audit records it.
+    pub(super) fn audit_outcome(&self) -> (Outcome, &'static str) {
+        let kind = self.kind();
+        let outcome = match kind {
+            ErrorKind::Unauthenticated | ErrorKind::InsufficientScope => Outcome::Denied,
+            ErrorKind::Refused | ErrorKind::TooLarge | ErrorKind::RateLimited | ErrorKind::Timeout => {
+                Outcome::Refused
+            }
+            _ => Outcome::Failed,
+        };
+        match self {
+            Self::Refused(refusal) => (outcome, refusal.rule),
+            _ => (outcome, kind.as_str()),
+        }
+    }
+}

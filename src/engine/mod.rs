@@ -1,0 +1,216 @@
+//! The engine: every operation of the service as a function call. HTTP, MCP, the command line and in-process agents are
+//! thin shells round it.
+//!
+//! Every operation has the same five steps, here and nowhere else: require scope → resolve → do → limit → audit.
+//! E1 No operation runs without a [`Principal`] whose scopes cover it. E2 Every outcome is audited.
+//! E3 What a principal may not see does not show in any answer, suggestion or count.
+
+mod actions;
+mod documents;
+mod error;
+mod namespace;
+mod open;
+mod responses;
+mod semantics;
+mod sql;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use crate::actions::{ActionCatalog, ActionDiagnostic, Caller};
+use crate::audit::{Audit, Event, Outcome};
+use crate::auth::{Auth, Operation, Principal};
+use crate::config::Config;
+use crate::query::QueryEngine;
+use crate::rag::Rag;
+use crate::semantic::{Catalog, Model, Tables};
+use crate::store::Store;
+use crate::warehouse::Warehouse;
+
+pub use actions::{ActionAnswer, ActionCall, ActionSummary, Respond};
+pub use documents::{IndexSummary, Upload};
+pub use error::EngineError;
+pub use open::Parts;
+pub use responses::ResponseTable;
+pub use semantics::LinkAnswer;
+pub use sql::{SqlCheck, SqlOptions};
+
+/// Who asks, under which request id.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub principal: Arc<Principal>,
+    pub request_id: String,
+}
+
+impl Context {
+    pub fn new(principal: Arc<Principal>, request_id: impl Into<String>) -> Self {
+        Self { principal, request_id: request_id.into() }
+    }
+
+    /// The owner of the process, with every scope.
+    pub fn local(name: &str) -> Self {
+        Self::new(Arc::new(Principal::local(name)), uuid::Uuid::now_v7().to_string())
+    }
+}
+
+/// The catalog as it is served, with one view a clearance.
+#[derive(Debug)]
+struct Served {
+    catalog: Catalog,
+    views: [View; 3],
+}
+
+#[derive(Debug)]
+struct View {
+    models: Vec<Arc<Model>>,
+    tables: Tables,
+}
+
+/// The whole service without its doors.
+pub struct Engine {
+    config: Config,
+    store: Store,
+    auth: Option<Auth>,
+    audit: Audit,
+    served: ArcSwap<Served>,
+    actions: ActionCatalog,
+    action_diagnostics: Vec<ActionDiagnostic>,
+    caller: Caller,
+    rag: Option<Rag>,
+    index_files: Vec<crate::rag::IndexFile>,
+    query: QueryEngine,
+    warehouses: BTreeMap<String, Arc<dyn Warehouse>>,
+    responses_dir: PathBuf,
+}
+
+impl Engine {
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The token endpoint and the verifier; absent where the engine was opened without them.
+    pub fn auth(&self) -> Option<&Auth> {
+        self.auth.as_ref()
+    }
+
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Retrieval; an error where the engine was opened without it.
+    pub fn rag(&self) -> Result<&Rag, EngineError> {
+        self.rag.as_ref().ok_or(EngineError::NoRetrieval)
+    }
+
+    /// Findings about action files, from the last load.
+    pub fn action_diagnostics(&self) -> &[ActionDiagnostic] {
+        &self.action_diagnostics
+    }
+
+    /// Reads the semantic folder again. Readers see the old catalog or the new one, never a mixture.
+    pub fn reload_semantics(&self) -> bool {
+        let catalog = Catalog::load(&self.config.semantic.dir);
+        let good = !catalog.has_errors();
+        self.served.store(Arc::new(Served::new(catalog)));
+        good
+    }
+
+    /// Ends background work in order, so that nothing accepted is lost.
+    pub async fn close(&self) {
+        if let Some(rag) = &self.rag {
+            rag.close().await;
+        }
+        if let Err(error) = self.audit.close(std::time::Duration::from_secs(10)).await {
+            tracing::error!(%error, "audit events could not be written at shutdown");
+        }
+    }
+
+    /// Steps one and five round an operation's own work: authorise, do, audit.
+    async fn perform<T>(
+        &self,
+        context: &Context,
+        operation: Operation,
+        target: Option<&str>,
+        work: impl Future<Output = Result<Done<T>, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let started = Instant::now();
+        let outcome = match operation.authorize(&context.principal, target) {
+            Ok(()) => work.await,
+            Err(error) => Err(EngineError::from(error)),
+        };
+        let mut event = Event::new(
+            &context.principal,
+            context.request_id.as_str(),
+            operation.name(),
+            target.unwrap_or_default(),
+        );
+        event.elapsed_ms = u64::try_from(started.elapsed().as_millis()).ok();
+        match &outcome {
+            Ok(done) => {
+                event.outcome = Outcome::Ok;
+                event.rows = done.rows;
+                event.size_bytes = done.bytes;
+                if let Some(touched) = &done.touched {
+                    event.target = touched.clone();
+                }
+            }
+            Err(error) => {
+                let (outcome, reason) = error.audit_outcome();
+                event.outcome = outcome;
+                event.reason = Some(reason);
+            }
+        }
+        self.audit.record(&event).await.map_err(EngineError::Audit)?;
+        outcome.map(|done| done.value)
+    }
+}
+
+/// An operation's result with what the audit wants to know of it.
+struct Done<T> {
+    value: T,
+    rows: Option<u64>,
+    bytes: Option<u64>,
+    /// What was touched, when that is known only afterwards.
+    touched: Option<String>,
+}
+
+impl<T> Done<T> {
+    fn new(value: T) -> Self {
+        Self { value, rows: None, bytes: None, touched: None }
+    }
+
+    fn rows(mut self, rows: usize) -> Self {
+        self.rows = u64::try_from(rows).ok();
+        self
+    }
+
+    fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = Some(bytes);
+        self
+    }
+}
+
+impl Served {
+    fn new(catalog: Catalog) -> Self {
+        use crate::auth::Sensitivity::{HighlySensitive, Protected, Public};
+        let views = [Public, Protected, HighlySensitive].map(|clearance| {
+            let models = catalog.visible_to(clearance);
+            // Findings quote the files, which name everything: only the highest clearance reads them as a table.
+            let diagnostics = if clearance == HighlySensitive { catalog.diagnostics.as_slice() } else { &[] };
+            View { tables: Tables::build(&models, diagnostics), models }
+        });
+        Self { catalog, views }
+    }
+
+    fn view(&self, principal: &Principal) -> &View {
+        &self.views[principal.sensitivity() as usize]
+    }
+}

@@ -1,0 +1,124 @@
+//! Opening the engine from a configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use secrecy::SecretString;
+
+use super::{Engine, Served};
+use crate::actions::{ActionCatalog, Caller};
+use crate::audit::Audit;
+use crate::auth::{Auth, AuthConfig, Clock};
+use crate::config::{Config, WarehouseConfig};
+use crate::query::QueryEngine;
+use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
+use crate::semantic::{Catalog, Severity};
+use crate::store::Store;
+use crate::warehouse::{LocalWarehouse, Warehouse};
+
+/// Which parts to open. A command line tool beside a running service leaves out what only one process may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parts {
+    /// Everything: the service.
+    All,
+    /// Metadata, actions and SQL, without token endpoint and retrieval.
+    QueryOnly,
+}
+
+/// Anything that keeps the engine from opening, as one sentence with a remedy.
+pub type OpenError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Engine {
+    /// Opens what `parts` asks for, creating the data folder where it is missing.
+    pub async fn open(config: Config, parts: Parts) -> Result<Self, OpenError> {
+        crate::store::create_private_folder(&config.data_dir)?;
+        let store = match config.database_url.as_str() {
+            "" => Store::open_sqlite(&config.data_dir.join("steward.sqlite")).await?,
+            url => Store::open_url(url).await?,
+        };
+        let query = QueryEngine::new(config.sql.clone())?;
+        let mut warehouses: BTreeMap<String, Arc<dyn Warehouse>> = BTreeMap::new();
+        for (name, warehouse) in &config.warehouses {
+            let WarehouseConfig::Local { path } = warehouse;
+            warehouses
+                .insert(name.clone(), Arc::new(LocalWarehouse::new(path.clone(), query.state().clone())));
+        }
+        let folder = config.semantic.dir.clone();
+        let catalog = tokio::task::spawn_blocking(move || Catalog::load(&folder)).await?;
+        for diagnostic in
+            catalog.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error)
+        {
+            tracing::error!(
+                file = diagnostic.file,
+                line = diagnostic.line,
+                rule = diagnostic.rule,
+                "{}",
+                diagnostic.message
+            );
+        }
+        let (actions, action_diagnostics) = if config.actions.dir.is_dir() {
+            ActionCatalog::load(&config.actions.dir).await
+        } else {
+            Default::default()
+        };
+        for diagnostic in &action_diagnostics {
+            tracing::warn!("{diagnostic}");
+        }
+        let index_files = load_index_files(&config.indexes.dir)?;
+        let (auth, rag) = match parts {
+            Parts::QueryOnly => (None, None),
+            Parts::All => {
+                let auth = Auth::open(auth_config(&config)?, store.clone(), Clock::system()).await?;
+                let mut options =
+                    RagOptions::new(config.data_dir.clone(), EmbedderSource::Fastembed(embedding(&config)));
+                options.max_body_bytes = config.uploads.max_body_bytes;
+                let rag = Rag::open(options, index_files.clone(), store.clone()).await?;
+                (Some(auth), Some(rag))
+            }
+        };
+        let engine = Self {
+            responses_dir: config.data_dir.join("responses"),
+            audit: Audit::start(store.clone()),
+            served: ArcSwap::from_pointee(Served::new(catalog)),
+            caller: Caller::default(),
+            config,
+            store,
+            auth,
+            actions,
+            action_diagnostics,
+            rag,
+            index_files,
+            query,
+            warehouses,
+        };
+        if parts == Parts::All {
+            engine.sweep_response_tables().await?;
+        }
+        Ok(engine)
+    }
+}
+
+fn auth_config(config: &Config) -> Result<AuthConfig, OpenError> {
+    let blank = |text: &String| text.trim().is_empty();
+    Ok(AuthConfig {
+        issuer: config.public_url().parse()?,
+        audience: Some(config.auth.audience.clone()).filter(|text| !blank(text)),
+        token_lifetime_s: config.auth.token_expiry_seconds.into(),
+        keys_folder: config.data_dir.join("keys"),
+        private_key_pem: std::env::var("JWT_PRIVATE_KEY")
+            .ok()
+            .filter(|text| !blank(text))
+            .map(SecretString::from),
+    })
+}
+
+fn embedding(config: &Config) -> FastembedOptions {
+    let path = &config.embedding.onnxruntime;
+    FastembedOptions {
+        model: config.embedding.model.clone(),
+        models_dir: config.models_dir(),
+        onnxruntime: (!path.as_os_str().is_empty()).then(|| path.clone()),
+        intra_threads: Some(config.embedding.threads.max(1)),
+    }
+}
