@@ -1,0 +1,12 @@
+//! The service at its doors: a real server and a real demo API on loopback, a real data folder, the real model.
+//!
+//! One binary for all, because every test binary links seven hundred crates.
+
+mod access;
+mod bodies;
+mod demo_walk;
+mod documentation;
+mod harness;
+mod metadata;
+mod restart;
+mod sql;
