@@ -14,12 +14,13 @@ mod responses;
 mod semantics;
 mod sql;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use datafusion::datasource::TableProvider;
 
 use crate::actions::{ActionCatalog, ActionDiagnostic, Caller};
 use crate::audit::{Audit, Event, Outcome};
@@ -85,6 +86,8 @@ pub struct Engine {
     query: QueryEngine,
     warehouses: BTreeMap<String, Arc<dyn Warehouse>>,
     responses_dir: PathBuf,
+    /// Opened response tables by name.
+    response_providers: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
 }
 
 impl Engine {

@@ -79,6 +79,7 @@ impl Engine {
         };
         let engine = Self {
             responses_dir: config.data_dir.join("responses"),
+            response_providers: Default::default(),
             audit: Audit::start(store.clone()),
             served: ArcSwap::from_pointee(Served::new(catalog)),
             caller: Caller::default(),

@@ -4,7 +4,7 @@
 //! A file without a live document is swept; a document without its file has no table.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use datafusion::datasource::TableProvider;
 use serde_json::Value;
@@ -75,8 +75,16 @@ impl Engine {
             }
             .into());
         }
+        // A name is never used for other data, so what was opened once stays right while the file is there.
+        let known = self.response_providers.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(provider) = known {
+            return Ok(provider);
+        }
         let table = file_table(self.query.state(), &path, "parquet").await;
-        Ok(table.map_err(|error| WarehouseError::Read(Box::new(error)))?)
+        let table = table.map_err(|error| WarehouseError::Read(Box::new(error)))?;
+        let mut providers = self.response_providers.lock().unwrap_or_else(PoisonError::into_inner);
+        providers.insert(name.to_owned(), table.clone());
+        Ok(table)
     }
 
     /// Makes the table of a document's records, if it has any; the name under which SQL finds it.
@@ -117,6 +125,9 @@ impl Engine {
             .map_err(StoreError::from)?;
         let live: std::collections::HashSet<String> =
             rows.iter().map(|row| row.get::<String, _>(0)).collect();
+        let mut providers = self.response_providers.lock().unwrap_or_else(PoisonError::into_inner);
+        providers.retain(|name, _| live.contains(name));
+        drop(providers);
         let Ok(entries) = std::fs::read_dir(&self.responses_dir) else { return Ok(()) };
         for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
             let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();

@@ -144,3 +144,35 @@ fn a_link_keeps_to_its_budget_and_says_what_it_left_out() {
     assert!(link.tokens <= 60 || link.items.len() == 1, "{}", link.tokens);
     assert!(link.left_out > 0);
 }
+
+/// The schema that editors use takes what the loader takes, and refuses what it refuses.
+#[test]
+fn the_editor_schema_and_the_loader_agree() {
+    let checkout = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(checkout.join("schemas/semantic.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap();
+    let is_valid = |text: &str| {
+        let value: serde_json::Value = serde_saphyr::from_str(text).unwrap();
+        schema.is_valid(&value)
+    };
+    for entry in std::fs::read_dir(checkout.join("semantic/flights")).unwrap() {
+        let path = entry.unwrap().path();
+        assert!(is_valid(&std::fs::read_to_string(&path).unwrap()), "{}", path.display());
+    }
+    assert!(is_valid(MODEL));
+    let mutations = [
+        ("name: shop\n", "nam: shop\n"),
+        ("primary_key: [order_id]", "primary_keys: [order_id]"),
+        ("unit: EUR", "units: EUR"),
+        ("datatype: Decimal", "datatype: Money"),
+        ("sensitivity: highly_sensitive", "sensitivity: secret"),
+        ("from_columns: [customer_id], ", "from_column: customer_id, "),
+        ("expression: SUM(amount)", "sql: SUM(amount)"),
+    ];
+    for (good, bad) in mutations {
+        let text = MODEL.replacen(good, bad, 1);
+        assert_ne!(text, MODEL, "{good}");
+        assert!(!is_valid(&text), "the schema takes {bad}");
+        assert!(load(&text).has_errors(), "the loader takes {bad}");
+    }
+}
