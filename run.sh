@@ -137,7 +137,7 @@ if $demo; then
 
   weather_key=$(<"$key_file")
   WEATHER_API_KEY=$weather_key start "the demo API" "$steward" demo-api --listen "$api_listen"
-  WEATHER_API_KEY=$weather_key WEATHER_BASE_URL=http://$(reachable "$api_listen") start "the service" "$steward" serve --listen "$listen" "$@"
+  WEATHER_API_KEY=$weather_key WEATHER_API_URL=http://$(reachable "$api_listen") start "the service" "$steward" serve --listen "$listen" "$@"
   wait_for "the demo API" "http://$(reachable "$api_listen")/"
 else
   mkdir -p "$state"/{semantic,actions,indexes}

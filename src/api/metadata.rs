@@ -1,12 +1,14 @@
 //! Who the caller is.
 
+use std::sync::Arc;
+
 use poem_openapi::payload::Json;
 use poem_openapi::{Object, OpenApi};
 
 use super::ApiTag;
-use super::caller::Caller;
+use super::caller::{Caller, failed};
 use super::problem::ApiError;
-use crate::auth::Operation;
+use crate::engine::Engine;
 
 /// What the access token says.
 #[derive(Debug, Object)]
@@ -22,29 +24,22 @@ pub struct Me {
     pub operations: Vec<String>,
 }
 
-pub struct Api;
+pub struct Api(pub Arc<Engine>);
 
 #[OpenApi(tag = "ApiTag::Identity")]
 impl Api {
     /// Who the token says that you are, and what you may do.
     #[oai(path = "/me", method = "get", operation_id = "me")]
     async fn me(&self, caller: Caller) -> Result<Json<Me>, ApiError> {
+        let operations = self.0.me(&caller.0).await.map_err(failed(&self.0, &caller.0))?;
         let principal = &caller.0.principal;
-        let may = |operation: &&Operation| {
-            // An operation on a target is open to whoever holds a grant for some target.
-            operation.required_scope(None).is_none_or(|scope| principal.require_some_target(&scope).is_ok())
-        };
         Ok(Json(Me {
             client_id: principal.client_id.to_string(),
             subject: principal.subject.clone(),
             scopes: principal.scopes.iter().map(ToString::to_string).collect(),
             sensitivity: principal.sensitivity().as_str().to_owned(),
             expires_at_ms: principal.expires_at_ms,
-            operations: Operation::ALL
-                .iter()
-                .filter(may)
-                .map(|operation| operation.name().to_owned())
-                .collect(),
+            operations: operations.into_iter().map(|operation| operation.name().to_owned()).collect(),
         }))
     }
 }

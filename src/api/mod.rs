@@ -2,7 +2,7 @@
 //!
 //! The only place that knows status codes. A1 No handler decides about access: the engine does.
 //! A2 Every error leaves as problem+json (RFC 9457), those of the OAuth endpoints as RFC 6749 has them.
-//! A3 Nothing that a caller sends reaches the log: no token, SQL, argument or document text.
+//! A3 Of what a caller sends, the method and the path reach the log: no token, query string, SQL, argument or document text.
 
 mod actions;
 mod caller;
@@ -44,7 +44,7 @@ type Service = OpenApiService<(metadata::Api, semantics::Api, sql::Api, actions:
 
 fn service(engine: &Arc<Engine>) -> Service {
     let apis = (
-        metadata::Api,
+        metadata::Api(engine.clone()),
         semantics::Api(engine.clone()),
         sql::Api(engine.clone()),
         actions::Api(engine.clone()),

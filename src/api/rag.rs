@@ -42,6 +42,9 @@ pub struct Document {
     pub error: Option<String>,
     /// The records as a table for SQL.
     pub table: Option<String>,
+    /// Why there is no table although there are records.
+    #[oai(skip_serializing_if_is_none)]
+    pub table_note: Option<String>,
     pub outline: Vec<String>,
     pub preview: String,
     pub preview_is_cut: bool,
@@ -209,18 +212,18 @@ impl Api {
         let content_type = request.content_type().unwrap_or_default().to_owned();
         let upload = Upload { title: title.0.unwrap_or_default(), content_type, metadata };
         let stream = body.0.into_bytes_stream().map_err(|error| error.to_string());
-        let (handle, _) =
-            self.0.ingest_document(&caller.0, &index.0, upload, stream).await.map_err(&failed)?;
-        let id = handle.document_id.to_string();
-        let stored = self.0.get_document(&caller.0, &index.0, &id).await;
-        match stored {
-            Ok(found) => Ok(Json(document(found))),
+        let stored = self.0.ingest_document(&caller.0, &index.0, upload, stream).await.map_err(&failed)?;
+        let id = stored.handle.document_id.to_string();
+        let mut shown = match self.0.get_document(&caller.0, &index.0, &id).await {
+            Ok(found) => document(found),
             // Who may write an index but not read it still gets the handle.
             Err(error) if error.kind() == crate::error::ErrorKind::InsufficientScope => {
-                Ok(Json(of_handle(handle)))
+                of_handle(stored.handle)
             }
-            Err(error) => Err(failed(error)),
-        }
+            Err(error) => return Err(failed(error)),
+        };
+        (shown.table, shown.table_note) = (stored.table, stored.table_note);
+        Ok(Json(shown))
     }
 
     /// List the documents of an index, newest first.
@@ -372,6 +375,7 @@ fn document(item: rag::Document) -> Document {
         embedded_chunks: item.embedded_chunks,
         state: item.state.as_str().to_owned(),
         error: item.error,
+        table_note: None,
         table: item.response_table.map(|name| format!("responses.{name}")),
         outline: item.outline,
         preview: item.preview.text,
@@ -396,6 +400,7 @@ fn of_handle(handle: rag::DocumentHandle) -> Document {
         state: handle.state.as_str().to_owned(),
         error: None,
         table: None,
+        table_note: None,
         outline: handle.outline,
         preview: handle.preview,
         preview_is_cut: handle.preview_is_cut,

@@ -232,11 +232,7 @@ impl Engine {
         };
         let rag = self.rag()?;
         let handle = rag.ingest_bytes(&viewer, new, body).await?;
-        // The body is safe by now; records that make no table are worth a note, not a failure.
-        let (table, table_note) = match self.tabulate(&viewer, &handle, &label).await {
-            Ok(table) => (table.map(|name| format!("responses.{name}")), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
+        let (table, table_note) = self.tabulate(&viewer, &handle, &label).await;
         let hits = match call.query.filter(|query| !query.trim().is_empty()) {
             None => Vec::new(),
             Some(query) => {

@@ -18,6 +18,16 @@ pub struct IndexSummary {
     pub file: IndexFile,
 }
 
+/// A document that has been stored.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub handle: DocumentHandle,
+    /// `responses.<name>`, where the body holds records.
+    pub table: Option<String>,
+    /// Why there is no table although there are records.
+    pub table_note: Option<String>,
+}
+
 /// A document to store.
 #[derive(Debug, Clone)]
 pub struct Upload {
@@ -50,7 +60,7 @@ impl Engine {
         index: &str,
         upload: Upload,
         body: S,
-    ) -> Result<(DocumentHandle, Option<String>), EngineError>
+    ) -> Result<Stored, EngineError>
     where
         S: Stream<Item = Result<Bytes, E>> + Send,
         E: std::fmt::Display,
@@ -66,9 +76,9 @@ impl Engine {
                 metadata: upload.metadata,
             };
             let handle = self.rag()?.ingest(&viewer, new, body).await?;
-            let table = self.tabulate(&viewer, &handle, &label).await?;
+            let (table, table_note) = self.tabulate(&viewer, &handle, &label).await;
             let bytes = handle.bytes;
-            Ok(Done::new((handle, table)).bytes(bytes))
+            Ok(Done::new(Stored { handle, table, table_note }).bytes(bytes))
         })
         .await
     }

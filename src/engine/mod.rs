@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use datafusion::datasource::TableProvider;
 
 use crate::actions::{ActionCatalog, ActionDiagnostic, Caller};
@@ -33,7 +32,7 @@ use crate::store::Store;
 use crate::warehouse::Warehouse;
 
 pub use actions::{ActionAnswer, ActionCall, ActionSummary, Respond};
-pub use documents::{IndexSummary, Upload};
+pub use documents::{IndexSummary, Stored, Upload};
 pub use error::EngineError;
 pub use open::Parts;
 pub use responses::ResponseTable;
@@ -77,7 +76,7 @@ pub struct Engine {
     store: Store,
     auth: Option<Auth>,
     audit: Audit,
-    served: ArcSwap<Served>,
+    served: Arc<Served>,
     actions: ActionCatalog,
     action_diagnostics: Vec<ActionDiagnostic>,
     caller: Caller,
@@ -86,6 +85,8 @@ pub struct Engine {
     query: QueryEngine,
     warehouses: BTreeMap<String, Arc<dyn Warehouse>>,
     responses_dir: PathBuf,
+    /// Held while a table is made or swept, so that none is removed before its document names it.
+    response_files: tokio::sync::Mutex<()>,
     /// Opened response tables by name.
     response_providers: Mutex<HashMap<String, Arc<dyn TableProvider>>>,
 }
@@ -118,12 +119,17 @@ impl Engine {
         &self.action_diagnostics
     }
 
-    /// Reads the semantic folder again. Readers see the old catalog or the new one, never a mixture.
-    pub fn reload_semantics(&self) -> bool {
-        let catalog = Catalog::load(&self.config.semantic.dir);
-        let good = !catalog.has_errors();
-        self.served.store(Arc::new(Served::new(catalog)));
-        good
+    /// Who the caller is; any valid token may ask. Returns the operations that at least one of its scopes opens.
+    pub async fn me(&self, context: &Context) -> Result<Vec<Operation>, EngineError> {
+        self.perform(context, Operation::Me, None, async {
+            let may = |operation: &&Operation| {
+                // An operation on a target is open to whoever holds a grant for some target.
+                let required = operation.required_scope(None);
+                required.is_none_or(|scope| context.principal.require_some_target(&scope).is_ok())
+            };
+            Ok(Done::new(Operation::ALL.iter().filter(may).copied().collect()))
+        })
+        .await
     }
 
     /// Ends background work in order, so that nothing accepted is lost.

@@ -27,7 +27,7 @@ impl Engine {
         let principal = &context.principal;
         let mut namespace = Namespace::default();
         let may_read = Operation::ListDatasets.authorize(principal, None).is_ok();
-        let served = self.served.load();
+        let served = &self.served;
         let view = served.view(principal);
         for model in &view.models {
             for dataset in &model.datasets {
@@ -85,7 +85,7 @@ impl Engine {
         for (schema, name) in sql.relations() {
             let provider = match schema.as_str() {
                 SEMANTIC => {
-                    let served = self.served.load();
+                    let served = &self.served;
                     let batch = served.view(&context.principal).tables.get(name).cloned();
                     memory(batch.ok_or(EngineError::Interrupted)?)?
                 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use secrecy::SecretString;
 
 use super::{Engine, Served};
@@ -79,9 +78,10 @@ impl Engine {
         };
         let engine = Self {
             responses_dir: config.data_dir.join("responses"),
+            response_files: Default::default(),
             response_providers: Default::default(),
             audit: Audit::start(store.clone()),
-            served: ArcSwap::from_pointee(Served::new(catalog)),
+            served: Arc::new(Served::new(catalog)),
             caller: Caller::default(),
             config,
             store,

@@ -87,8 +87,24 @@ impl Engine {
         Ok(table)
     }
 
-    /// Makes the table of a document's records, if it has any; the name under which SQL finds it.
+    /// The table of a stored document's records, or why there is none although there are records: the document is safe
+    /// by then, so that this is worth a note, not a failure.
     pub(super) async fn tabulate(
+        &self,
+        viewer: &Viewer,
+        handle: &DocumentHandle,
+        label: &str,
+    ) -> (Option<String>, Option<String>) {
+        match self.make_table(viewer, handle, label).await {
+            Ok(table) => (table.map(|name| format!("responses.{name}")), None),
+            Err(error) => {
+                tracing::warn!(%error, document = %handle.document_id, "records could not become a table");
+                (None, Some(error.to_string()))
+            }
+        }
+    }
+
+    async fn make_table(
         &self,
         viewer: &Viewer,
         handle: &DocumentHandle,
@@ -103,6 +119,7 @@ impl Engine {
             return Ok(Some(name));
         }
         let body = rag.body(viewer, &handle.document_id).await?;
+        let _files = self.response_files.lock().await;
         let name = table_name(label, &handle.document_id);
         let path = self.response_path(&name);
         let is_ndjson = document.content_type.contains("ndjson") || document.content_type.contains("jsonl");
@@ -119,6 +136,7 @@ impl Engine {
 
     /// Removes files whose document is gone.
     pub(super) async fn sweep_response_tables(&self) -> Result<(), EngineError> {
+        let _files = self.response_files.lock().await;
         let rows = sqlx::query("SELECT response_table FROM documents WHERE response_table IS NOT NULL")
             .fetch_all(self.store.pool())
             .await

@@ -176,11 +176,11 @@ impl Engine {
 
     /// Findings of the last load, for the doors that show them to the operator.
     pub fn semantic_diagnostics(&self) -> Vec<Diagnostic> {
-        self.served.load().catalog.diagnostics.clone()
+        self.served.catalog.diagnostics.clone()
     }
 
     pub(super) fn models(&self, context: &Context) -> Vec<Arc<Model>> {
-        self.served.load().view(&context.principal).models.clone()
+        self.served.view(&context.principal).models.clone()
     }
 
     fn datasets(&self, context: &Context) -> Vec<Of<Dataset>> {

@@ -1,0 +1,112 @@
+//! `steward serve`: the service.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use tracing::info;
+
+use super::shutdown;
+use super::{CliError, Exit};
+use crate::api::BoundServer;
+use crate::config::Config;
+use crate::engine::{Engine, Parts};
+use crate::rag::RagError;
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address to serve on [default: server.listen of the configuration]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Serve nothing of the demo: folders that the configuration doesn't name lie, empty at first, in the data folder
+    #[arg(long)]
+    no_demo: bool,
+}
+
+pub async fn run(mut config: Config, args: ServeArgs) -> Result<Exit, CliError> {
+    if let Some(listen) = args.listen {
+        config.server.listen = listen;
+    }
+    if args.no_demo {
+        leave_demo(&mut config)?;
+    }
+    // Before anything else is asked to stop, so that no signal is lost.
+    let shutdown = shutdown::requested()?;
+    let address = config.server.listen;
+    // Taken now, so that a taken port is told before anything is opened; callers wait meanwhile.
+    let server = BoundServer::bind(address).await.map_err(|source| listen_error(address, source))?;
+    let (url, data_dir) = (config.public_url(), config.data_dir.clone());
+    let engine =
+        Engine::open(config, Parts::All).await.map_err(|error| match error.downcast_ref::<RagError>() {
+            Some(RagError::InUse(_)) => CliError::InUse { folder: data_dir, reason: error.to_string() },
+            _ => CliError::Open(error.to_string()),
+        })?;
+    let engine = Arc::new(engine);
+    info!(%address, docs = format!("{url}/docs"), "steward serves");
+    let served = server.run(engine.clone(), shutdown).await;
+    engine.close().await;
+    info!("steward has stopped");
+    served.map_err(|source| listen_error(address, source))?;
+    Ok(Exit::Done)
+}
+
+fn listen_error(address: SocketAddr, source: std::io::Error) -> CliError {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => CliError::AddressTaken { address },
+        _ => CliError::Listen { address, source },
+    }
+}
+
+/// Folders that are still those of the checkout become folders of the data folder.
+fn leave_demo(config: &mut Config) -> Result<(), CliError> {
+    let default = Config::default();
+    let data_dir = config.data_dir.clone();
+    crate::store::create_private_folder(&data_dir)?;
+    for (folder, checkout) in [
+        (&mut config.semantic.dir, default.semantic.dir),
+        (&mut config.actions.dir, default.actions.dir),
+        (&mut config.indexes.dir, default.indexes.dir),
+    ] {
+        if *folder == checkout {
+            *folder = data_dir.join(&checkout);
+        }
+        create(folder)?;
+    }
+    Ok(())
+}
+
+fn create(folder: &Path) -> Result<(), CliError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| CliError::CreateFolder { path: PathBuf::from(folder), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_demo_only_folders_that_were_named_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = folder.path().join("mine");
+        let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+        config.actions.dir = named.clone();
+        leave_demo(&mut config).unwrap();
+        assert_eq!(config.actions.dir, named);
+        assert_eq!(config.semantic.dir, folder.path().join("data/semantic"));
+        for made in [&config.semantic.dir, &config.actions.dir, &config.indexes.dir] {
+            assert!(made.is_dir(), "{}", made.display());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_told_before_the_engine_opens() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+        let error = run(config, ServeArgs { listen: Some(address), no_demo: false }).await.unwrap_err();
+        assert!(matches!(error, CliError::AddressTaken { .. }), "{error}");
+        assert!(!folder.path().join("data").exists());
+    }
+}
