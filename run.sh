@@ -128,7 +128,8 @@ if $demo; then
   credentials=$state/demo-agent.json
   (
     umask 077
-    "$steward" client create --if-absent --name demo-agent \
+    # The credentials name the token endpoint, so the address must be the one that is served below.
+    STEWARD__SERVER__LISTEN=$listen "$steward" client create --if-absent --name demo-agent \
       --scopes "semantic:read sql:generate sql:run actions:read actions:call rag:read rag:write" \
       --credentials-file "$credentials"
   ) || die "the demo's client could not be made (reason above)"

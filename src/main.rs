@@ -12,11 +12,8 @@ const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.start_logging();
-    // A query computes on as many workers as there are cores; the others keep serving requests and signals meanwhile.
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .worker_threads(2 * cores + 2)
         .thread_stack_size(THREAD_STACK_BYTES)
         .build()
         .map_err(CliError::Runtime);

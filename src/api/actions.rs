@@ -110,7 +110,7 @@ pub struct CallAnswer {
 
 pub struct Api(pub Arc<Engine>);
 
-#[OpenApi(prefix_path = "/actions", tag = "ApiTag::Actions")]
+#[OpenApi(prefix_path = "/v1/actions", tag = "ApiTag::Actions")]
 impl Api {
     /// List the operations of external APIs.
     #[oai(path = "/", method = "get", operation_id = "list_actions")]

@@ -29,7 +29,7 @@ pub struct Api(pub Arc<Engine>);
 #[OpenApi(tag = "ApiTag::Identity")]
 impl Api {
     /// Who the token says that you are, and what you may do.
-    #[oai(path = "/me", method = "get", operation_id = "me")]
+    #[oai(path = "/v1/me", method = "get", operation_id = "me")]
     async fn me(&self, caller: Caller) -> Result<Json<Me>, ApiError> {
         let operations = self.0.me(&caller.0).await.map_err(failed(&self.0, &caller.0))?;
         let principal = &caller.0.principal;

@@ -90,7 +90,7 @@ pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
         .at("/health/live", get(health::live))
         .at("/health/ready", get(health::ready))
         .at("/", get(health::front))
-        .nest("/v1", service)
+        .nest_no_strip("/v1", service)
         .catch_all_error(problem::from_framework)
         .around(middleware::limit_body)
         .data(engine)

@@ -163,7 +163,7 @@ pub enum Deleted {
 
 pub struct Api(pub Arc<Engine>);
 
-#[OpenApi(prefix_path = "/rag", tag = "ApiTag::Rag")]
+#[OpenApi(prefix_path = "/v1/rag", tag = "ApiTag::Rag")]
 impl Api {
     /// List the document indexes that you may read.
     #[oai(path = "/indexes", method = "get", operation_id = "list_indexes")]

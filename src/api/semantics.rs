@@ -156,7 +156,7 @@ pub struct LinkAnswer {
 
 pub struct Api(pub Arc<Engine>);
 
-#[OpenApi(prefix_path = "/semantic", tag = "ApiTag::Semantics")]
+#[OpenApi(prefix_path = "/v1/semantic", tag = "ApiTag::Semantics")]
 impl Api {
     /// List the semantic models.
     #[oai(path = "/models", method = "get", operation_id = "list_models")]

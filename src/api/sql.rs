@@ -96,7 +96,7 @@ pub enum SqlRunAnswer {
 
 pub struct Api(pub Arc<Engine>);
 
-#[OpenApi(prefix_path = "/sql", tag = "ApiTag::Sql")]
+#[OpenApi(prefix_path = "/v1/sql", tag = "ApiTag::Sql")]
 impl Api {
     /// Say whether SQL would be run, in which secured form, and with which scopes.
     #[oai(path = "/check", method = "post", operation_id = "sql_check")]

@@ -83,6 +83,8 @@ fn create(folder: &Path) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]

@@ -112,7 +112,7 @@ pub async fn file_table(
     let format: Arc<dyn FileFormat> = match ending {
         "csv" => Arc::new(CsvFormat::default().with_has_header(true)),
         "ndjson" | "json" => Arc::new(JsonFormat::default()),
-        _ => Arc::new(ParquetFormat::default().with_enable_pruning(true)),
+        _ => Arc::new(ParquetFormat::default().with_enable_pruning(true).with_force_view_types(false)),
     };
     let absolute = std::path::absolute(path)?;
     let mut location = absolute.display().to_string();

@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
+use steward::auth::{Credentials, NewClient};
 
 use crate::harness::{AGENT_SCOPES, Service, WEATHER_KEY, checkout};
 
@@ -106,6 +107,25 @@ async fn the_agent_answers_the_question_with_the_numbers_of_the_files() {
         assert!((ours - mean(values)).abs() < 1e-9, "{name}: {ours} against {}", mean(values));
     }
     assert!(mean(&rain) - mean(&dry) > mean(&windy) - mean(&calm), "rain delays more than wind");
+
+    // `steward demo` takes the same walk and comes to the same numbers.
+    let scopes = AGENT_SCOPES.parse().unwrap();
+    let new = NewClient { name: "walker".to_owned(), scopes, claims: Default::default() };
+    let made = service.engine.auth().unwrap().clients().create(&new).await.unwrap();
+    let credentials = Credentials::new(&made, &format!("{}/oauth/token", service.url));
+    let report = steward::cli::demo::walk(&service.url, &credentials).await.unwrap();
+    assert_eq!(report.steps.len(), 5);
+    let told = &report.answer;
+    assert_eq!((told.rain_flights, told.calm_flights), (rain.len() as u64, calm.len() as u64));
+    for (ours, values) in [
+        (told.rain_delay, &rain),
+        (told.dry_delay, &dry),
+        (told.wind_delay, &windy),
+        (told.calm_delay, &calm),
+    ] {
+        assert!((ours - mean(values)).abs() < 1e-9, "{ours} against {}", mean(values));
+    }
+    assert!(report.sentence.starts_with("Rain"), "{}", report.sentence);
 
     // Nothing that the caller got holds the API's key.
     for answer in [&link, &handle, &found, &result] {

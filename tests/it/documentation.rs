@@ -13,6 +13,8 @@ async fn operation_ids_and_scopes_of_the_document_are_those_of_the_engine() {
     let (_, document) = service.get("", "/openapi.json").await;
     let mut documented: BTreeMap<String, Option<String>> = BTreeMap::new();
     for (path, item) in document["paths"].as_object().unwrap() {
+        // Generated clients join the server and the path.
+        assert!(path.starts_with("/v1/"), "{path}");
         for (method, operation) in item.as_object().unwrap() {
             let id = operation["operationId"]
                 .as_str()
@@ -50,6 +52,7 @@ async fn operation_ids_and_scopes_of_the_document_are_those_of_the_engine() {
         );
     }
     assert!(documented.len() >= 24, "{documented:?}");
+    assert_eq!(document["servers"][0]["url"], service.url.as_str());
     assert!(document["openapi"].as_str().unwrap().starts_with("3.0"));
     let schemes: Vec<&Value> =
         document["components"]["securitySchemes"].as_object().unwrap().values().collect();
