@@ -132,18 +132,10 @@ impl ApiError {
 
     pub fn from_error(request_id: &str, error: EngineError, resource_metadata: &str) -> Self {
         let kind = error.kind();
-        let detail = match kind {
-            ErrorKind::Internal => {
-                log_chain(request_id, &error);
-                "something went wrong inside the service; the log has the details under this request id"
-                    .to_owned()
-            }
-            ErrorKind::Unavailable => {
-                log_chain(request_id, &error);
-                error.to_string()
-            }
-            _ => error.to_string(),
-        };
+        if matches!(kind, ErrorKind::Internal | ErrorKind::Unavailable) {
+            log_chain(request_id, &error);
+        }
+        let detail = error.public();
         let mut problem = Problem::new(kind, detail, request_id);
         problem.required_scope = error.missing_scope();
         if let EngineError::Refused(refusal) = &error {

@@ -105,6 +105,26 @@ impl EngineError {
         }
     }
 
+    /// What the caller is told: the display text, but for failures below the operation, whose texts name files and hosts
+    /// that only operators may see. Those go to the log.
+    pub fn public(&self) -> String {
+        let storage = "the service cannot read or write its storage now, which may be full; try again later, or tell its operator";
+        match self {
+            Self::Rag(
+                RagError::Io { .. } | RagError::Lance(_) | RagError::Text(_) | RagError::Database(_),
+            )
+            | Self::Records(RecordsError::Io(_) | RecordsError::Write(_)) => storage.to_owned(),
+            Self::Warehouse(WarehouseError::Read(_)) => {
+                "the warehouse cannot read the data of this dataset; tell its operator".to_owned()
+            }
+            _ if self.kind() == ErrorKind::Internal => {
+                "something went wrong inside the service; the log has the details under this request id"
+                    .to_owned()
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// How the audit records it.
     pub(super) fn audit_outcome(&self) -> (Outcome, &'static str) {
         let kind = self.kind();
