@@ -54,21 +54,16 @@ pub async fn token(
     remote: &RemoteAddr,
     engine: Data<&Arc<Engine>>,
 ) -> Response {
-    let outcome = match (incoming(request, body, remote).await, auth(&engine)) {
-        (Ok(incoming), Ok(auth)) => auth.grants().token(incoming.as_request()).await,
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    };
-    let mut event = event("issue_token");
-    match &outcome {
-        Ok(token) => {
-            event.client_id = token.client_id.to_string();
-            event.subject.clone_from(&event.client_id);
-            event.target.clone_from(&token.jti);
-        }
-        Err(error) => {
-            event.outcome = Outcome::Denied;
-            event.reason = Some(error.error.as_str());
-        }
+    let outcome = async {
+        let (auth, incoming) = (auth(&engine)?, incoming(request, body, remote).await?);
+        auth.grants().token(incoming.as_request()).await
+    }
+    .await;
+    let mut event = event("issue_token", &outcome);
+    if let Ok(token) = &outcome {
+        event.client_id = token.client_id.to_string();
+        event.subject.clone_from(&event.client_id);
+        event.target.clone_from(&token.jti);
     }
     finish(&engine, event, outcome).await
 }
@@ -80,15 +75,12 @@ pub async fn introspect(
     remote: &RemoteAddr,
     engine: Data<&Arc<Engine>>,
 ) -> Response {
-    let outcome = match (incoming(request, body, remote).await, auth(&engine)) {
-        (Ok(incoming), Ok(auth)) => auth.grants().introspect(incoming.as_request()).await,
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    };
-    let mut event = event("introspect_token");
-    if let Err(error) = &outcome {
-        event.outcome = Outcome::Denied;
-        event.reason = Some(error.error.as_str());
+    let outcome = async {
+        let (auth, incoming) = (auth(&engine)?, incoming(request, body, remote).await?);
+        auth.grants().introspect(incoming.as_request()).await
     }
+    .await;
+    let event = event("introspect_token", &outcome);
     finish(&engine, event, outcome).await
 }
 
@@ -99,17 +91,14 @@ pub async fn revoke(
     remote: &RemoteAddr,
     engine: Data<&Arc<Engine>>,
 ) -> Response {
-    let outcome = match (incoming(request, body, remote).await, auth(&engine)) {
-        (Ok(incoming), Ok(auth)) => auth.grants().revoke(incoming.as_request()).await,
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    };
-    let mut event = event("revoke_token");
-    match &outcome {
-        Ok(jti) => event.target = jti.clone().unwrap_or_default(),
-        Err(error) => {
-            event.outcome = Outcome::Denied;
-            event.reason = Some(error.error.as_str());
-        }
+    let outcome = async {
+        let (auth, incoming) = (auth(&engine)?, incoming(request, body, remote).await?);
+        auth.grants().revoke(incoming.as_request()).await
+    }
+    .await;
+    let mut event = event("revoke_token", &outcome);
+    if let Ok(jti) = &outcome {
+        event.target = jti.clone().unwrap_or_default();
     }
     // RFC 7009 section 2.2: 200 whether or not there was such a token.
     finish(&engine, event, outcome.map(|_| serde_json::json!({}))).await
@@ -143,15 +132,17 @@ fn document(engine: &Engine, make: impl Fn(&Auth) -> Response) -> Response {
     }
 }
 
-fn event(operation: &'static str) -> Event {
+/// Who it was is known only to the endpoints that authenticated somebody; they fill it in.
+fn event<T>(operation: &'static str, outcome: &Result<T, OAuthError>) -> Event {
+    let refused = outcome.as_ref().err();
     Event {
         request_id: super::middleware::current_request_id(),
         client_id: String::new(),
         subject: String::new(),
         operation,
         target: String::new(),
-        outcome: Outcome::Ok,
-        reason: None,
+        outcome: if refused.is_some() { Outcome::Denied } else { Outcome::Ok },
+        reason: refused.map(|error| error.error.as_str()),
         rows: None,
         size_bytes: None,
         elapsed_ms: None,
