@@ -240,10 +240,25 @@ proptest! {
                 })
                 // A piece of a string, or of a key.
                 || first.and_then(Value::as_str).is_some_and(|whole| whole.contains(&*decode(bytes).text))
+                // A piece of a number, where its path leaves less room than its digits need.
+                || first.is_some_and(|whole| whole.is_number() && whole.to_string().contains(bytes))
                 || chunk.pointer_first.ends_with(&decode(bytes).text.replace('~', "~0").replace('/', "~1"))
                 || chunk.text.contains("key: ");
             prop_assert!(named, "{bytes} is not {}..{}", chunk.pointer_first, chunk.pointer_last);
         }
+    }
+
+    #[test]
+    fn a_number_behind_a_long_path_is_split_without_losing_a_digit(digits in "[1-9][0-9]{0,17}", tokens in 34usize..40) {
+        let text = format!("{{\" aa. ~~..~\":{{\"~.\\\" a~a\\\"a.\":{digits}}}}}");
+        let chunks = chunks_of(&text, Limits { tokens, overlap: 0 });
+        let (start, end) = (text.find(&digits).unwrap() as u64, (text.find(&digits).unwrap() + digits.len()) as u64);
+        let covered: String = chunks
+            .iter()
+            .filter(|chunk| chunk.byte_start < end && chunk.byte_end > start && !chunk.text.contains("key: "))
+            .map(|chunk| &text[chunk.byte_start.max(start) as usize..chunk.byte_end.min(end) as usize])
+            .collect();
+        prop_assert_eq!(covered, digits);
     }
 
     #[test]
