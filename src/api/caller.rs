@@ -35,6 +35,15 @@ pub enum ApiScope {
     /// Store and delete documents; narrow it as rag:write:index.
     #[oai(rename = "rag:write")]
     RagWrite,
+    /// Administer clients.
+    #[oai(rename = "admin:clients")]
+    AdminClients,
+    /// List and rotate signing keys.
+    #[oai(rename = "admin:keys")]
+    AdminKeys,
+    /// Read the audit log.
+    #[oai(rename = "admin:audit")]
+    AdminAudit,
 }
 
 /// A caller with a valid access token.

@@ -5,6 +5,7 @@
 //! A3 Of what a caller sends, the method and the path reach the log: no token, query string, SQL, argument or document text.
 
 mod actions;
+mod admin;
 mod caller;
 mod health;
 mod metadata;
@@ -38,9 +39,12 @@ pub(crate) enum ApiTag {
     Actions,
     /// Documents and retrieval.
     Rag,
+    /// Clients, signing keys, the audit log.
+    Admin,
 }
 
-type Service = OpenApiService<(metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api), ()>;
+type Service =
+    OpenApiService<(metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api, admin::Api), ()>;
 
 fn service(engine: &Arc<Engine>) -> Service {
     let apis = (
@@ -49,6 +53,7 @@ fn service(engine: &Arc<Engine>) -> Service {
         sql::Api(engine.clone()),
         actions::Api(engine.clone()),
         rag::Api(engine.clone()),
+        admin::Api(engine.clone()),
     );
     OpenApiService::new(apis, "Steward", env!("CARGO_PKG_VERSION"))
         .summary("A data steward for AI agents")
@@ -71,10 +76,10 @@ pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
         // The first engine of the process wins; there is one outside tests, and there all share an issuer's form.
         let _ = caller::METADATA_URL.set(auth.issuer().resource_metadata_url());
     }
-    let service = service(&engine);
-    let document = service.spec();
+    let v1 = service(&engine);
+    let document = v1.spec();
     Route::new()
-        .nest("/docs", service.swagger_ui())
+        .nest("/docs", v1.swagger_ui())
         .at("/openapi.json", get(middleware::json_document(document)))
         .at("/oauth/token", post(oauth::token))
         .at("/token", post(oauth::token))
@@ -90,7 +95,8 @@ pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
         .at("/health/live", get(health::live))
         .at("/health/ready", get(health::ready))
         .at("/", get(health::front))
-        .nest_no_strip("/v1", service)
+        .nest_no_strip("/v1", v1)
+        .nest_no_strip("/admin/api", service(&engine))
         .catch_all_error(problem::from_framework)
         .around(middleware::limit_body)
         .data(engine)

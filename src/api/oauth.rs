@@ -106,7 +106,12 @@ pub async fn revoke(
 
 #[handler]
 pub fn jwks(engine: Data<&Arc<Engine>>) -> Response {
-    document(&engine, |auth| json(&auth.jwks()))
+    let mut response = document(&engine, |auth| json(&auth.jwks()));
+    if response.is_success() {
+        // Half of `PUBLISH_AHEAD_MS`: whoever obeys knows a key well before it signs.
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    }
+    response
 }
 
 #[handler]

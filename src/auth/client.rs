@@ -5,6 +5,8 @@
 //! C2 an unknown client, a wrong secret and a disabled client are one error, after the same work.
 //! C3 disabling a client, or revoking its tokens, kills every token that it was issued until then.
 
+mod change;
+
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -23,6 +25,8 @@ use crate::auth::scope::{ScopeError, ScopeSet};
 use crate::auth::state::{ClientRecord, LiveState, SELECT_CLIENTS, client_of_row};
 use crate::error::ErrorKind;
 use crate::store::{Store, StoreError};
+
+pub use change::{ClientChange, MAX_OVERLAP_MS, SecretInfo};
 
 /// What every client secret begins with, so that scanners and people recognise a leaked one.
 pub const SECRET_PREFIX: &str = "stw_";
@@ -48,6 +52,14 @@ pub enum ClientError {
     Scope(#[from] ScopeError),
     #[error("claim `{name}` cannot be set: {reason}")]
     BadClaim { name: String, reason: &'static str },
+    #[error(
+        "this takes scopes that you do not hold: {scopes}; nobody can give a client more than it has, so ask with a token that holds them, or have `steward client` run where the service runs"
+    )]
+    NotHeld { scopes: ScopeSet },
+    #[error("the overlap of secrets is {given_ms} ms; it must be 0 to {MAX_OVERLAP_MS} (30 days)")]
+    BadOverlap { given_ms: i64 },
+    #[error("you cannot {verb} the client that you are asking as; have another administrator do it")]
+    Oneself { verb: &'static str },
     #[error("the operating system gave no random numbers for a secret")]
     NoRandomness,
     #[error(transparent)]
@@ -60,7 +72,11 @@ impl ClientError {
         match self {
             Self::BadCredentials => ErrorKind::Unauthenticated,
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::BadName | Self::NoScopes | Self::BadClaim { .. } => ErrorKind::InvalidInput,
+            Self::BadName | Self::NoScopes | Self::BadClaim { .. } | Self::BadOverlap { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Self::NotHeld { .. } => ErrorKind::InsufficientScope,
+            Self::Oneself { .. } => ErrorKind::Conflict,
             Self::Scope(error) => error.kind(),
             Self::NoRandomness => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
@@ -102,6 +118,8 @@ pub struct ClientWithSecret {
 #[derive(Debug, Clone)]
 pub struct Clients {
     state: Arc<LiveState>,
+    /// The most that can be given away; everything, if absent: the owner of the process.
+    holder: Option<ScopeSet>,
 }
 
 impl Clients {
@@ -111,12 +129,13 @@ impl Clients {
     }
 
     pub(super) fn new(state: Arc<LiveState>) -> Self {
-        Self { state }
+        Self { state, holder: None }
     }
 
     /// Registers a client and makes its first secret.
     pub async fn create(&self, new: &NewClient) -> Result<ClientWithSecret, ClientError> {
         check(new)?;
+        self.require_held(new.scopes.iter())?;
         let client = Client {
             client_id: new_client_id(&new.name)?,
             name: new.name.clone(),
@@ -181,7 +200,7 @@ impl Clients {
 
     /// Locks a client out and kills its tokens (C3). Disabling twice keeps the first date.
     pub async fn disable(&self, client_id: &ClientId) -> Result<(), ClientError> {
-        self.update(
+        self.execute(
             client_id,
             "UPDATE clients SET disabled_at_ms = COALESCE(disabled_at_ms, $1), tokens_not_before_ms = $1 \
              WHERE client_id = $2",
@@ -189,21 +208,29 @@ impl Clients {
         .await
     }
 
-    /// Lets a disabled client in again. Tokens from before stay dead.
+    /// Lets a disabled client in again. Tokens from before stay dead. Enabling an enabled one changes nothing.
     pub async fn enable(&self, client_id: &ClientId) -> Result<(), ClientError> {
-        self.update(
-            client_id,
-            "UPDATE clients SET tokens_not_before_ms = $1, disabled_at_ms = NULL WHERE client_id = $2",
+        let mut change = self.state.begin_change().await?;
+        let client = change::read(&mut change, client_id).await?;
+        self.require_held(client.scopes.iter())?;
+        sqlx::query(
+            "UPDATE clients SET tokens_not_before_ms = $1, disabled_at_ms = NULL \
+             WHERE client_id = $2 AND disabled_at_ms IS NOT NULL",
         )
+        .bind(self.state.clock().now_ms())
+        .bind(client_id.as_str())
+        .execute(&mut *change)
         .await
+        .map_err(StoreError::from)?;
+        Ok(self.state.commit_change(change).await?)
     }
 
     /// Kills every token that the client was issued until now (C3); it may get new ones.
     pub async fn revoke_tokens(&self, client_id: &ClientId) -> Result<(), ClientError> {
-        self.update(client_id, "UPDATE clients SET tokens_not_before_ms = $1 WHERE client_id = $2").await
+        self.execute(client_id, "UPDATE clients SET tokens_not_before_ms = $1 WHERE client_id = $2").await
     }
 
-    async fn update(&self, client_id: &ClientId, sql: &'static str) -> Result<(), ClientError> {
+    async fn execute(&self, client_id: &ClientId, sql: &'static str) -> Result<(), ClientError> {
         let mut change = self.state.begin_change().await?;
         let updated = sqlx::query(sql)
             .bind(self.state.clock().now_ms())
@@ -223,16 +250,13 @@ impl Clients {
         client_id: &ClientId,
         overlap_ms: i64,
     ) -> Result<SecretString, ClientError> {
+        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) {
+            return Err(ClientError::BadOverlap { given_ms: overlap_ms });
+        }
         let now_ms = self.state.clock().now_ms();
         let mut change = self.state.begin_change().await?;
-        let exists = sqlx::query("SELECT client_id FROM clients WHERE client_id = $1")
-            .bind(client_id.as_str())
-            .fetch_optional(&mut *change)
-            .await
-            .map_err(StoreError::from)?;
-        if exists.is_none() {
-            return Err(not_found(client_id));
-        }
+        let client = change::read(&mut change, client_id).await?;
+        self.require_held(client.scopes.iter())?;
         // secret_id is a UUIDv7: its order is the order of making.
         let live = sqlx::query(
             "SELECT secret_id, expires_at_ms FROM client_secrets \
@@ -247,7 +271,7 @@ impl Clients {
             let secret_id: String = row.try_get("secret_id").map_err(StoreError::from)?;
             let expires_at_ms: Option<i64> = row.try_get("expires_at_ms").map_err(StoreError::from)?;
             let survives = age + 1 < MAX_LIVE_SECRETS;
-            let until = if survives { now_ms.saturating_add(overlap_ms.max(0)) } else { now_ms };
+            let until = if survives { now_ms.saturating_add(overlap_ms) } else { now_ms };
             sqlx::query("UPDATE client_secrets SET expires_at_ms = $1 WHERE secret_id = $2")
                 .bind(expires_at_ms.map_or(until, |already| already.min(until)))
                 .bind(secret_id)

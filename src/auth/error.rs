@@ -31,7 +31,7 @@ pub enum TokenFault {
     NotYetValid,
     #[error("token was revoked")]
     Revoked,
-    #[error("client is disabled, or revoked its tokens")]
+    #[error("client is disabled, lost scopes that the token holds, or had its tokens revoked")]
     ClientRevoked,
     #[error("client is not registered")]
     UnknownClient,

@@ -11,13 +11,13 @@
 //! |---|---|
 //! | scope, operations, principal | what is allowed, pure |
 //! | client, credentials | the registry of clients, and handing out their secrets |
-//! | keys, token | signing and verifying |
+//! | keys, key_ring, token | signing and verifying, rotation |
 //! | state | clients and revocations in memory, polled, so that no request waits for SQL |
 //! | grants, form, oauth_error, throttle | the endpoints' logic |
 //! | metadata | what is published about the service |
 //!
 //! What comes later finds its place: another grant is another branch of `Grants::token` and ends in a
-//! [`token::TokenSpec`] (which has `subject` and `actor` already); key rotation is `Tokens::replace_keys`.
+//! [`token::TokenSpec`] (which has `subject` and `actor` already).
 
 pub mod client;
 pub mod clock;
@@ -25,6 +25,7 @@ pub mod credentials;
 pub mod error;
 mod form;
 pub mod grants;
+pub mod key_ring;
 pub mod keys;
 pub mod metadata;
 pub mod oauth_error;
@@ -35,17 +36,17 @@ mod state;
 mod throttle;
 pub mod token;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use secrecy::SecretString;
-
-pub use client::{Client, ClientError, ClientWithSecret, Clients, NewClient};
+pub use client::{
+    Client, ClientChange, ClientError, ClientWithSecret, Clients, MAX_OVERLAP_MS, NewClient, SecretInfo,
+};
 pub use clock::Clock;
 pub use credentials::{Credentials, CredentialsError, Ensured, ensure_client, write_credentials_file};
 pub use error::{AuthError, TokenFault};
 pub use grants::{Grants, Introspection, OAuthRequest, TokenResponse};
-pub use keys::{Jwks, KeyError, KeySet};
+pub use key_ring::KeyRing;
+pub use keys::{Jwks, KeyError, KeyFolder, KeyInfo, KeySet, KeySource, KeyState, SigningAlgorithm};
 pub use metadata::{AuthorizationServerMetadata, Issuer, ProtectedResourceMetadata};
 pub use oauth_error::{OAuthError, OAuthErrorCode, StatusHint};
 pub use operations::{Operation, TargetRule};
@@ -71,10 +72,8 @@ pub struct AuthConfig {
     pub audience: Option<String>,
     /// `TOKEN_EXPIRY_SECONDS`: 1 to 604,800.
     pub token_lifetime_s: u64,
-    /// `<data_dir>/keys`.
-    pub keys_folder: PathBuf,
-    /// `JWT_PRIVATE_KEY`: used instead of the folder.
-    pub private_key_pem: Option<SecretString>,
+    /// `JWT_PRIVATE_KEY`, or `<data_dir>/keys`.
+    pub keys: KeySource,
 }
 
 /// Why the token service cannot start.
@@ -113,8 +112,9 @@ pub struct Auth {
     clients: Clients,
     tokens: Arc<Tokens>,
     grants: Grants,
+    ring: Arc<KeyRing>,
     state: Arc<LiveState>,
-    _polling: PollingGuard,
+    _polling: [PollingGuard; 2],
 }
 
 impl Auth {
@@ -130,8 +130,8 @@ impl Auth {
             },
             None => config.issuer.to_string(),
         };
-        let (folder, pem) = (config.keys_folder, config.private_key_pem);
-        let keys = tokio::task::spawn_blocking(move || KeySet::load(&folder, pem.as_ref()))
+        let (source, now_ms) = (config.keys.clone(), clock.now_ms());
+        let keys = tokio::task::spawn_blocking(move || source.open(now_ms))
             .await
             .map_err(|_| AuthSetupError::Interrupted)??;
         let state = LiveState::load(store, clock.clone()).await?;
@@ -139,9 +139,11 @@ impl Auth {
         let issuer = config.issuer.to_string();
         let tokens =
             Arc::new(Tokens::new(issuer.clone(), audience, config.token_lifetime_s, keys, state.clone()));
+        let ring =
+            Arc::new(KeyRing::new(config.keys, tokens.clone(), config.token_lifetime_s, clock.clone()));
         let grants = Grants::new(clients.clone(), tokens.clone(), issuer, clock);
-        let polling = state.spawn_polling(POLL_EVERY);
-        Ok(Self { issuer: config.issuer, clients, tokens, grants, state, _polling: polling })
+        let polling = [state.spawn_polling(POLL_EVERY), ring.spawn_polling(POLL_EVERY)];
+        Ok(Self { issuer: config.issuer, clients, tokens, grants, ring, state, _polling: polling })
     }
 
     /// The registry of clients.
@@ -167,6 +169,11 @@ impl Auth {
     /// The document behind `jwks_uri`.
     pub fn jwks(&self) -> Jwks {
         self.tokens.keys().jwks()
+    }
+
+    /// Listing, rotating and renewing the keys.
+    pub fn key_ring(&self) -> &Arc<KeyRing> {
+        &self.ring
     }
 
     /// The RFC 8414 document.

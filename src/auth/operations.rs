@@ -84,6 +84,16 @@ operations! {
     GetDocumentContent, "get_document_content", "rag:read", One("index"), "Page through a document, or fetch the part at a JSON Pointer.";
     DeleteDocument, "delete_document", "rag:write", One("index"), "Delete a document and its chunks.";
     Search, "search", "rag:read", One("index"), "Search the chunks of an index.";
+    ListClients, "list_clients", "admin:clients", Untargeted, "List the clients.";
+    GetClient, "get_client", "admin:clients", Untargeted, "Fetch one client, with what is known about its secrets.";
+    CreateClient, "create_client", "admin:clients", Untargeted, "Register a client with scopes that you hold yourself; its secret is shown once.";
+    UpdateClient, "update_client", "admin:clients", Untargeted, "Change a client's name or scopes; taking scopes away ends its tokens.";
+    RotateClientSecret, "rotate_client_secret", "admin:clients", Untargeted, "Make a new secret for a client; the old one goes on working for the overlap.";
+    DisableClient, "disable_client", "admin:clients", Untargeted, "Lock a client out; its tokens end at once.";
+    EnableClient, "enable_client", "admin:clients", Untargeted, "Let a disabled client in again.";
+    DeleteClient, "delete_client", "admin:clients", Untargeted, "Delete a client; its tokens end at once, what it did stays in the audit.";
+    ListKeys, "list_keys", "admin:keys", Untargeted, "List the signing keys with their states.";
+    RotateKeys, "rotate_keys", "admin:keys", Untargeted, "Sign with the next key from now on, and retire the active one.";
     ListAuditEvents, "list_audit_events", "admin:audit", Untargeted, "Read who did what, when and with what outcome.";
 }
 

@@ -1,14 +1,14 @@
 //! The copy in memory of clients, secrets and revocations, so that neither verifying a token nor authenticating a
 //! client runs SQL.
 //!
-//! Knows the tables of migration 1; does not know tokens or HTTP.
+//! Knows the tables of migrations 1 and 4; does not know tokens or HTTP.
 //! L1 a change by this process is seen when the call that made it returns; one by another process within a poll.
 //! L2 when the database cannot be asked, the copy's age tells, and whoever relies on it decides how old is too old.
 //!
 //! A poll reads one number (`auth_version`); only when it has moved are the tables read again, whole. That costs
 //! about 1 ms per thousand rows (clients, secrets, revocations of tokens that haven't expired), at most once a poll.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,8 @@ pub(super) struct Snapshot {
     pub clients: HashMap<String, Arc<ClientRecord>>,
     /// jti → when the token would have expired.
     pub revoked: HashMap<String, i64>,
+    /// Ids whose tokens may not have expired yet.
+    pub deleted: HashSet<String>,
 }
 
 /// When the snapshot was last known to be what the database holds.
@@ -174,7 +176,7 @@ impl std::fmt::Debug for LiveState {
 /// Ends the polling when dropped.
 #[derive(Debug)]
 #[must_use = "polling ends when this is dropped"]
-pub struct PollingGuard(tokio::task::JoinHandle<()>);
+pub struct PollingGuard(pub(super) tokio::task::JoinHandle<()>);
 
 impl Drop for PollingGuard {
     fn drop(&mut self) {
@@ -199,8 +201,9 @@ async fn read_tables(store: &Store, version: i64, now_ms: i64) -> Result<Snapsho
         .bind(now_ms)
         .fetch_all(store.pool())
         .await?;
+    let deleted = sqlx::query("SELECT client_id FROM deleted_clients").fetch_all(store.pool()).await?;
     // A hundred clients take about a millisecond to decode.
-    tokio::task::spawn_blocking(move || decode(&clients, &secrets, &revoked, version, now_ms))
+    tokio::task::spawn_blocking(move || decode(&clients, &secrets, &revoked, &deleted, version, now_ms))
         .await
         .map_err(|_| StoreError::Query(sqlx::Error::WorkerCrashed))?
 }
@@ -209,6 +212,7 @@ fn decode(
     clients: &[AnyRow],
     secrets: &[AnyRow],
     revoked: &[AnyRow],
+    deleted: &[AnyRow],
     version: i64,
     now_ms: i64,
 ) -> Result<Snapshot, StoreError> {
@@ -237,8 +241,9 @@ fn decode(
         .iter()
         .map(|row| Ok((row.try_get("jti")?, row.try_get("expires_at_ms")?)))
         .collect::<Result<_, sqlx::Error>>()?;
+    let deleted = deleted.iter().map(|row| row.try_get("client_id")).collect::<Result<_, sqlx::Error>>()?;
     let clients = records.into_iter().map(|(id, record)| (id, Arc::new(record))).collect();
-    Ok(Snapshot { version, clients, revoked })
+    Ok(Snapshot { version, clients, revoked, deleted })
 }
 
 pub(super) const SELECT_CLIENTS: &str = "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, \

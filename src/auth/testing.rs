@@ -29,6 +29,10 @@ pub(crate) async fn new_database(folder: &std::path::Path) -> String {
     format!("{server}/{name}")
 }
 
+fn key_folder(folder: &tempfile::TempDir) -> KeyFolder {
+    KeyFolder::new(folder.path().join("keys"), SigningAlgorithm::default())
+}
+
 impl Fixture {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -48,11 +52,15 @@ impl Fixture {
             issuer: ISSUER.parse().unwrap(),
             audience: None,
             token_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
-            keys_folder: folder.path().join("keys"),
-            private_key_pem: None,
+            keys: KeySource::Folder(key_folder(folder)),
         };
         let store = Store::open_url(url).await.unwrap();
         Auth::open(config, store, clock.clone()).await.unwrap()
+    }
+
+    /// The keys as the folder has them now; missing ones are made.
+    pub(crate) fn keys(&self) -> KeySet {
+        key_folder(&self.folder).open(self.clock.now_ms()).unwrap()
     }
 
     /// Another pool on the same database.

@@ -7,6 +7,8 @@
 //! T3 a revoked token, or one of a disabled client, is refused from the moment the revocation is known here, also
 //!    if it has been verified before.
 //! T4 if revocations could not be read for [`MAX_STALENESS`], no token passes.
+//! T5 a token holds no scope that its client does not hold now: one that a replica issued by what it knew before the
+//!    client's scopes shrank is refused.
 //!
 //! Leeway: none for `exp` (RFC 7519 allows none; the clock is the issuer's own or a replica's), 5 s for `nbf` and
 //! `iat`, so that a replica whose clock is behind takes a token from one whose clock is ahead.
@@ -27,7 +29,7 @@ use tracing::debug;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::auth::error::{AuthError, TokenFault};
-use crate::auth::keys::{ALGORITHM, KeySet, TOKEN_TYPE};
+use crate::auth::keys::{KeySet, TOKEN_TYPE};
 use crate::auth::principal::{Actor, Claims, ClientId, Principal};
 use crate::auth::scope::ScopeSet;
 use crate::auth::state::LiveState;
@@ -125,7 +127,7 @@ impl Tokens {
         self.keys.store(Arc::new(keys));
     }
 
-    /// Signs a token (about 0.03 ms).
+    /// Signs a token (about 0.03 ms with ES256 and EdDSA; RS256 takes a millisecond).
     pub fn issue(&self, spec: &TokenSpec) -> Result<IssuedToken, AuthError> {
         let now_ms = self.state.clock().now_ms();
         let now_s = now_ms.div_euclid(1000);
@@ -209,15 +211,15 @@ impl Tokens {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::NotCompact);
         let header = decode(header)?;
         let header: JoseHeader<'_> = serde_json::from_slice(&header).map_err(|_| TokenFault::BadHeader)?;
-        if header.alg != ALGORITHM {
-            return Err(TokenFault::WrongAlgorithm);
-        }
         if header.typ != TOKEN_TYPE {
             return Err(TokenFault::WrongType);
         }
         let keys = self.keys.load();
         let key = (header.kid.len() == KID_BYTES).then(|| keys.find(&header.kid)).flatten();
         let key = key.ok_or(TokenFault::UnknownKey)?;
+        if header.alg != key.algorithm().as_str() {
+            return Err(TokenFault::WrongAlgorithm);
+        }
         let signed = &token[..token.len() - signature.len() - 1];
         if !key.verifies(signed, signature) {
             return Err(TokenFault::BadSignature);
@@ -280,15 +282,19 @@ impl Tokens {
         match snapshot.clients.get(verified.principal.client_id.as_str()) {
             Some(record) => {
                 let killed = record.tokens_not_before_ms.is_some_and(|until| verified.issued_at_ms <= until);
-                if killed || record.client.disabled_at_ms.is_some() {
+                let mut scopes = verified.principal.scopes.iter();
+                let exceeds = scopes.any(|scope| !record.client.scopes.covers(scope));
+                if killed || exceeds || record.client.disabled_at_ms.is_some() {
                     return refuse(TokenFault::ClientRevoked);
                 }
             }
             // Another replica may have registered the client after our last look; if not, it is gone.
-            None if verified.issued_at_ms + CLOCK_SKEW_MS < checked.at_ms => {
-                return refuse(TokenFault::UnknownClient);
+            None => {
+                let deleted = snapshot.deleted.contains(verified.principal.client_id.as_str());
+                if deleted || verified.issued_at_ms + CLOCK_SKEW_MS < checked.at_ms {
+                    return refuse(TokenFault::UnknownClient);
+                }
             }
-            None => {}
         }
         Ok(())
     }

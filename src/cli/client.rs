@@ -2,19 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, SecondsFormat};
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use super::admin::{audited, open_store, time};
 use super::output::{print, print_json, print_line, remark};
 use super::{CliError, Exit};
 use crate::auth::{
-    Client, ClientError, ClientId, Clients, Clock, Credentials, Ensured, NewClient, ScopeSet, ensure_client,
-    write_credentials_file,
+    Client, ClientChange, ClientError, ClientId, Clients, Clock, Credentials, Ensured, NewClient, Operation,
+    ScopeSet, ensure_client, write_credentials_file,
 };
 use crate::config::Config;
-use crate::store::{Store, create_private_folder};
 
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
@@ -26,7 +25,12 @@ pub enum ClientCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change a client's name or scopes; taking scopes away ends its tokens
+    Update(UpdateArgs),
+    /// Make a new secret; the old one goes on working for the overlap
+    RotateSecret(RotateSecretArgs),
     /// Lock a client out; every token that it has ends now
+    #[command(alias = "disable")]
     Revoke {
         /// Its id, as `steward client list` shows it
         client_id: String,
@@ -36,6 +40,39 @@ pub enum ClientCommand {
         /// Its id, as `steward client list` shows it
         client_id: String,
     },
+    /// Delete a client; its tokens end now, what it did stays in the audit
+    Delete {
+        /// Its id, as `steward client list` shows it
+        client_id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
+pub struct UpdateArgs {
+    /// Its id, as `steward client list` shows it
+    client_id: String,
+    /// A new name; the id stays
+    #[arg(long, group = "change")]
+    name: Option<String>,
+    /// All scopes that it is to have, separated by spaces
+    #[arg(long, group = "change")]
+    scopes: Option<ScopeSet>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RotateSecretArgs {
+    /// Its id, as `steward client list` shows it
+    client_id: String,
+    /// How long the newest of the old secrets goes on working; 0 ends it now
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    overlap_seconds: u32,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -58,32 +95,48 @@ pub struct CreateArgs {
 }
 
 pub async fn run(config: Config, command: ClientCommand) -> Result<Exit, CliError> {
-    let clients = Clients::open(open_store(&config).await?, Clock::system()).await?;
+    let store = open_store(&config).await?;
+    let clients = Clients::open(store.clone(), Clock::system()).await?;
     match command {
-        ClientCommand::Create(args) => create(&config, &clients, args).await?,
-        ClientCommand::List { json } => list(&clients, json).await?,
+        ClientCommand::Create(args) => {
+            let name = args.name.clone();
+            audited(&store, Operation::CreateClient, &name, create(&config, &clients, args)).await?;
+        }
+        ClientCommand::List { json } => {
+            audited(&store, Operation::ListClients, "", list(&clients, json)).await?;
+        }
+        ClientCommand::Update(args) => {
+            let id = args.client_id.clone();
+            audited(&store, Operation::UpdateClient, &id, update(&clients, args)).await?;
+        }
+        ClientCommand::RotateSecret(args) => {
+            let id = args.client_id.clone();
+            let work = rotate_secret(&config, &clients, args);
+            audited(&store, Operation::RotateClientSecret, &id, work).await?;
+        }
         ClientCommand::Revoke { client_id } => {
-            let id = known_id(&client_id)?;
-            clients.disable(&id).await?;
-            print_line(&format!("{id} is locked out, and its tokens are dead"))?;
+            audited(&store, Operation::DisableClient, &client_id, async {
+                Ok(clients.disable(&known_id(&client_id)?).await?)
+            })
+            .await?;
+            print_line(&format!("{client_id} is locked out, and its tokens are dead"))?;
         }
         ClientCommand::Enable { client_id } => {
-            let id = known_id(&client_id)?;
-            clients.enable(&id).await?;
-            print_line(&format!("{id} may ask for tokens again"))?;
+            audited(&store, Operation::EnableClient, &client_id, async {
+                Ok(clients.enable(&known_id(&client_id)?).await?)
+            })
+            .await?;
+            print_line(&format!("{client_id} may ask for tokens again"))?;
+        }
+        ClientCommand::Delete { client_id } => {
+            audited(&store, Operation::DeleteClient, &client_id, async {
+                Ok(clients.delete(&known_id(&client_id)?).await?)
+            })
+            .await?;
+            print_line(&format!("{client_id} is deleted, and its tokens are dead"))?;
         }
     }
     Ok(Exit::Done)
-}
-
-async fn open_store(config: &Config) -> Result<Store, CliError> {
-    Ok(match config.database_url.as_str() {
-        "" => {
-            create_private_folder(&config.data_dir)?;
-            Store::open_sqlite(&config.data_dir.join("steward.sqlite")).await?
-        }
-        url => Store::open_url(url).await?,
-    })
 }
 
 /// What cannot be an id belongs to no client.
@@ -117,6 +170,28 @@ async fn create(config: &Config, clients: &Clients, args: CreateArgs) -> Result<
         remark(&format!("steward: client {} keeps its scopes: {}", client.client_id, client.scopes));
     }
     tell_file(&client, ensured, &path, args.json)
+}
+
+async fn update(clients: &Clients, args: UpdateArgs) -> Result<(), CliError> {
+    let change = ClientChange { name: args.name, scopes: args.scopes };
+    let client = clients.update(&known_id(&args.client_id)?, &change).await?;
+    if args.json {
+        return print_json(&as_value(&client));
+    }
+    print_line(&format!("{} is `{}` and may have: {}", client.client_id, client.name, client.scopes))
+}
+
+async fn rotate_secret(config: &Config, clients: &Clients, args: RotateSecretArgs) -> Result<(), CliError> {
+    let id = known_id(&args.client_id)?;
+    let client_secret = clients.rotate_secret(&id, i64::from(args.overlap_seconds) * 1000).await?;
+    let client = clients.get(&id).await?;
+    let credentials = Credentials {
+        client_id: id.to_string(),
+        client_secret,
+        token_url: format!("{}/oauth/token", config.public_url()),
+        scopes: client.scopes.to_string(),
+    };
+    show(&client.name, &credentials, args.json)
 }
 
 fn show(name: &str, credentials: &Credentials, as_json: bool) -> Result<(), CliError> {
@@ -175,11 +250,6 @@ fn as_value(client: &Client) -> Value {
         "created_at": time(client.created_at_ms),
         "disabled_at": client.disabled_at_ms.map(time),
     })
-}
-
-fn time(epoch_ms: i64) -> String {
-    DateTime::from_timestamp_millis(epoch_ms)
-        .map_or_else(|| epoch_ms.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::demo::DemoError;
 use super::demo_api::DemoApiError;
-use crate::auth::{ClientError, CredentialsError, ScopeError};
+use crate::audit::AuditError;
+use crate::auth::{ClientError, CredentialsError, KeyError, ScopeError};
 use crate::config::ConfigError;
 use crate::engine::EngineError;
 use crate::error::ErrorKind;
@@ -52,6 +53,10 @@ pub enum CliError {
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -89,6 +94,8 @@ impl CliError {
             Self::Scope(error) => error.kind(),
             Self::Client(error) => error.kind(),
             Self::Credentials(error) => error.kind(),
+            Self::Keys(error) => error.kind(),
+            Self::Audit(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Engine(error) => error.kind(),
             Self::Query(error) => error.kind(),

@@ -4,6 +4,8 @@
 //! L2 exit code 0 is done, 1 is a failure, a refusal or findings, 2 is wrong usage, 130 is Ctrl-C.
 //! L3 a reader that goes away (`| head`) ends a command quietly.
 
+mod admin;
+mod audit;
 mod check;
 mod client;
 pub mod demo;
@@ -11,6 +13,7 @@ pub mod demo_api;
 mod error;
 mod health;
 mod http;
+mod key;
 mod logging;
 mod output;
 mod serve;
@@ -47,9 +50,14 @@ pub struct Cli {
 enum Command {
     /// Run the service
     Serve(serve::ServeArgs),
-    /// Register, list and revoke the clients that may ask for tokens
+    /// Administer the clients that may ask for tokens
     #[command(subcommand)]
     Client(client::ClientCommand),
+    /// List and rotate the keys that sign tokens
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Read who did what, when and with what outcome
+    Audit(audit::AuditArgs),
     /// Query metadata, API responses and data with SQL, without a server
     Sql(sql::SqlArgs),
     /// Check the semantic, actions and indexes folders
@@ -99,6 +107,8 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Serve(args) => serve::run(config()?, args).await,
         Command::Client(command) => client::run(config()?, command).await,
+        Command::Key(command) => key::run(config()?, command).await,
+        Command::Audit(args) => audit::run(config()?, args).await,
         Command::Sql(args) => sql::run(config()?, args).await,
         Command::Check(args) => check::run(config()?, args).await,
         Command::DemoApi(args) => serve_demo_api(args).await,

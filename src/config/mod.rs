@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::{SqlLimits, UploadLimits};
 
+use crate::auth::SigningAlgorithm;
 use crate::error::ErrorKind;
 
 /// Everything that can be set. The defaults serve a checkout on a developer's machine.
@@ -51,6 +52,8 @@ pub struct AuthConfig {
     pub token_expiry_seconds: u32,
     /// Who may be asked for by `resource` (RFC 8707); the issuer when empty.
     pub audience: String,
+    /// `ES256`, `RS256` or `EdDSA`: of signing keys that are made from now on.
+    pub signing_algorithm: SigningAlgorithm,
 }
 
 /// A folder of YAML files.
@@ -108,7 +111,11 @@ impl Default for ServerConfig {
 
 impl Default for AuthConfig {
     fn default() -> Self {
-        Self { token_expiry_seconds: 3600, audience: String::new() }
+        Self {
+            token_expiry_seconds: 3600,
+            audience: String::new(),
+            signing_algorithm: SigningAlgorithm::default(),
+        }
     }
 }
 
@@ -220,6 +227,22 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
         let error = load("server:\n  lisen: 127.0.0.1:1\n").unwrap_err().to_string();
         assert!(error.contains("lisen") && error.contains('2'), "{error}");
+    }
+
+    #[test]
+    fn the_signing_algorithm_is_one_of_three() {
+        for (name, algorithm) in [
+            ("ES256", SigningAlgorithm::Es256),
+            ("RS256", SigningAlgorithm::Rs256),
+            ("EdDSA", SigningAlgorithm::EdDsa),
+        ] {
+            let config = load(&format!("auth: {{signing_algorithm: {name}}}")).unwrap();
+            assert_eq!(config.auth.signing_algorithm, algorithm);
+        }
+        for bad in ["HS256", "none", "es256"] {
+            let error = load(&format!("auth: {{signing_algorithm: {bad}}}")).unwrap_err().to_string();
+            assert!(error.contains("RS256"), "{error}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::actions::ActionError;
 use crate::audit::{AuditError, Outcome};
-use crate::auth::AuthError;
+use crate::auth::{AuthError, ClientError, KeyError};
 use crate::error::ErrorKind;
 use crate::guard::Refusal;
 use crate::query::{QueryError, RecordsError};
@@ -28,6 +28,10 @@ pub enum EngineError {
     Warehouse(#[from] WarehouseError),
     #[error(transparent)]
     Records(#[from] RecordsError),
+    #[error(transparent)]
+    Client(ClientError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
     #[error("the service database does not answer; try again")]
     Store(#[from] StoreError),
     #[error("the operation could not be audited, so its result is withheld: {0}")]
@@ -40,6 +44,12 @@ pub enum EngineError {
         "the answer has {bytes} bytes, more than the {limit} that are handed over inline; call with respond `store` and search or query it"
     )]
     TooLargeInline { bytes: usize, limit: usize },
+    #[error("{0}")]
+    AuditQuery(#[source] AuditError),
+    #[error(
+        "clients and keys are administered by the running service, or with `steward client` and `steward key`"
+    )]
+    NoTokenService,
     #[error("retrieval is not available here; it belongs to the running service")]
     NoRetrieval,
     #[error("something went wrong inside the service; the log has the details under this request id")]
@@ -60,6 +70,16 @@ impl From<Refusal> for EngineError {
     }
 }
 
+impl From<ClientError> for EngineError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            // Its text names tables.
+            ClientError::Store(error) => Self::Store(error),
+            error => Self::Client(error),
+        }
+    }
+}
+
 impl From<tokio::task::JoinError> for EngineError {
     fn from(_: tokio::task::JoinError) -> Self {
         Self::Interrupted
@@ -77,12 +97,14 @@ impl EngineError {
             Self::Rag(error) => error.kind(),
             Self::Warehouse(error) => error.kind(),
             Self::Records(error) => error.kind(),
+            Self::Client(error) => error.kind(),
+            Self::Keys(error) => error.kind(),
             Self::Store(error) => error.kind(),
-            Self::Audit(error) => error.kind(),
+            Self::Audit(error) | Self::AuditQuery(error) => error.kind(),
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::InvalidInput(_) => ErrorKind::InvalidInput,
             Self::TooLargeInline { .. } => ErrorKind::TooLarge,
-            Self::NoRetrieval => ErrorKind::NotConfigured,
+            Self::NoRetrieval | Self::NoTokenService => ErrorKind::NotConfigured,
             Self::Interrupted => ErrorKind::Internal,
         }
     }
@@ -101,6 +123,7 @@ impl EngineError {
         match self {
             Self::Auth(AuthError::InsufficientScope { required, .. }) => Some(required.to_string()),
             Self::Refused(refusal) => refusal.missing_scope.clone(),
+            Self::Client(ClientError::NotHeld { scopes }) => Some(scopes.to_string()),
             _ => None,
         }
     }
@@ -113,7 +136,11 @@ impl EngineError {
             Self::Rag(
                 RagError::Io { .. } | RagError::Lance(_) | RagError::Text(_) | RagError::Database(_),
             )
-            | Self::Records(RecordsError::Io(_) | RecordsError::Write(_)) => storage.to_owned(),
+            | Self::Records(RecordsError::Io(_) | RecordsError::Write(_))
+            | Self::Keys(KeyError::Read { .. } | KeyError::Write { .. }) => storage.to_owned(),
+            Self::AuditQuery(AuditError::Store(_)) => {
+                "the service database does not answer; try again".to_owned()
+            }
             Self::Warehouse(WarehouseError::Read(_)) => {
                 "the warehouse cannot read the data of this dataset; tell its operator".to_owned()
             }

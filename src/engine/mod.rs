@@ -6,6 +6,7 @@
 //! E3 What a principal may not see does not show in any answer, suggestion or count.
 
 mod actions;
+mod admin;
 mod documents;
 mod error;
 mod namespace;
@@ -32,9 +33,10 @@ use crate::store::Store;
 use crate::warehouse::Warehouse;
 
 pub use actions::{ActionAnswer, ActionCall, ActionSummary, Respond};
+pub use admin::NewSecret;
 pub use documents::{IndexSummary, Stored, Upload};
 pub use error::EngineError;
-pub use open::Parts;
+pub use open::{Parts, key_source};
 pub use responses::ResponseTable;
 pub use semantics::LinkAnswer;
 pub use sql::{SqlCheck, SqlOptions};

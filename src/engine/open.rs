@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::{Engine, Served};
 use crate::actions::{ActionCatalog, Caller};
 use crate::audit::Audit;
-use crate::auth::{Auth, AuthConfig, Clock};
+use crate::auth::{Auth, AuthConfig, Clock, KeyError, KeyFolder, KeySource};
 use crate::config::{Config, WarehouseConfig};
 use crate::query::QueryEngine;
 use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
@@ -106,12 +106,15 @@ fn auth_config(config: &Config) -> Result<AuthConfig, OpenError> {
         issuer: config.public_url().parse()?,
         audience: Some(config.auth.audience.clone()).filter(|text| !blank(text)),
         token_lifetime_s: config.auth.token_expiry_seconds.into(),
-        keys_folder: config.data_dir.join("keys"),
-        private_key_pem: std::env::var("JWT_PRIVATE_KEY")
-            .ok()
-            .filter(|text| !blank(text))
-            .map(SecretString::from),
+        keys: key_source(config)?,
     })
+}
+
+/// Where the signing keys come from: `JWT_PRIVATE_KEY` (and `JWT_PUBLIC_KEY`), or the data folder.
+pub fn key_source(config: &Config) -> Result<KeySource, KeyError> {
+    let variable = |name| std::env::var(name).ok();
+    let folder = KeyFolder::new(config.data_dir.join("keys"), config.auth.signing_algorithm);
+    KeySource::choose(variable("JWT_PRIVATE_KEY").map(SecretString::from), variable("JWT_PUBLIC_KEY"), folder)
 }
 
 fn embedding(config: &Config) -> FastembedOptions {

@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "clients", include_str!("../../migrations/0001_clients.sql")),
     (2, "documents", include_str!("../../migrations/0002_documents.sql")),
     (3, "audit", include_str!("../../migrations/0003_audit.sql")),
+    (4, "deleted_clients", include_str!("../../migrations/0004_deleted_clients.sql")),
 ];
 
 /// What can go wrong below the rows.

@@ -144,12 +144,13 @@ async fn a_token_dies_with_its_time_and_with_its_client() {
     assert_eq!(other.get(&token, "/v1/me").await.0, 401);
 }
 
-/// How each operation is called; the path parameters name things that exist.
+/// How each operation is called; the path parameters name things that exist, but for clients and documents.
 fn calls() -> Vec<(Operation, &'static str, String, Option<Value>)> {
     use Operation::*;
     let get = |operation, path: &str| (operation, "GET", path.to_owned(), None);
     let post = |operation, path: &str, body: Value| (operation, "POST", path.to_owned(), Some(body));
     let id = "/v1/rag/notes/documents/0197b1f0-0000-7000-8000-000000000000";
+    let client = "/admin/api/clients/nobody-00000000";
     vec![
         get(Me, "/v1/me"),
         get(ListModels, "/v1/semantic/models"),
@@ -175,7 +176,28 @@ fn calls() -> Vec<(Operation, &'static str, String, Option<Value>)> {
         get(GetDocumentContent, &format!("{id}/content")),
         (DeleteDocument, "DELETE", id.to_owned(), None),
         post(Search, "/v1/rag/notes/search", json!({"query": "x"})),
+        get(ListClients, "/admin/api/clients"),
+        get(GetClient, client),
+        post(CreateClient, "/admin/api/clients", json!({"name": "x", "scopes": ["admin:clients"]})),
+        (UpdateClient, "PATCH", client.to_owned(), Some(json!({"name": "x"}))),
+        (DeleteClient, "DELETE", client.to_owned(), None),
+        post(RotateClientSecret, &format!("{client}/secrets"), json!({})),
+        post(DisableClient, &format!("{client}/disable"), json!({})),
+        post(EnableClient, &format!("{client}/enable"), json!({})),
+        get(ListKeys, "/admin/api/keys"),
+        post(RotateKeys, "/admin/api/keys/rotate", json!({})),
+        get(ListAuditEvents, "/admin/api/audit"),
     ]
+}
+
+#[test]
+fn every_operation_that_has_a_door_is_called_here() {
+    // No door yet.
+    let later = [Operation::Compile, Operation::SqlGenerate];
+    let called: Vec<Operation> = calls().into_iter().map(|(operation, ..)| operation).collect();
+    for operation in Operation::ALL {
+        assert_ne!(called.contains(operation), later.contains(operation), "{operation:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 //! One binary for all, because every test binary links seven hundred crates.
 
 mod access;
+mod admin;
 mod bodies;
 mod demo_walk;
 mod documentation;

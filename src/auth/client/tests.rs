@@ -160,3 +160,138 @@ async fn changes_from_many_callers_at_once_all_happen() {
     }
     assert_eq!(fixture.auth.clients().list().await.unwrap().len(), 12);
 }
+
+fn change(name: Option<&str>, scopes: Option<&str>) -> ClientChange {
+    ClientChange { name: name.map(str::to_owned), scopes: scopes.map(|scopes| scopes.parse().unwrap()) }
+}
+
+#[tokio::test]
+async fn taking_scopes_away_ends_the_tokens_and_anything_else_does_not() {
+    let fixture = Fixture::new().await;
+    let replica = fixture.replica().await;
+    let (made, token) = fixture.token("semantic:read sql:run:flights.*").await;
+    let id = &made.client.client_id;
+    fixture.clock.advance_ms(1);
+    let clients = fixture.auth.clients();
+    for keeps in [
+        change(Some("other name"), None),
+        change(None, Some("semantic:read sql:run:flights.* rag:read")),
+        change(None, Some("semantic:read sql:run rag:read")),
+        change(None, None),
+    ] {
+        clients.update(id, &keeps).await.unwrap();
+        fixture.auth.tokens().verify(&token).unwrap();
+    }
+    let after =
+        clients.update(id, &change(None, Some("semantic:read sql:run:flights.airports"))).await.unwrap();
+    assert_eq!(
+        (after.name.as_str(), after.scopes.to_string().as_str()),
+        ("other name", "semantic:read sql:run:flights.airports")
+    );
+    assert_eq!(clients.get(id).await.unwrap(), after);
+    assert!(fixture.auth.tokens().verify(&token).is_err());
+    replica.refresh().await.unwrap();
+    assert!(replica.tokens().verify(&token).is_err());
+    clients.verify(id.as_str(), &made.secret).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deleted_clients_tokens_are_dead_at_once_however_young_and_it_leaves_nothing() {
+    let fixture = Fixture::new().await;
+    let replica = fixture.replica().await;
+    let (made, token) = fixture.token("semantic:read").await;
+    let id = &made.client.client_id;
+    replica.tokens().verify(&token).unwrap();
+    fixture.auth.clients().delete(id).await.unwrap();
+    assert!(fixture.auth.tokens().verify(&token).is_err());
+    replica.refresh().await.unwrap();
+    assert!(replica.tokens().verify(&token).is_err());
+    assert!(fixture.auth.clients().verify(id.as_str(), &made.secret).await.is_err());
+    assert!(fixture.auth.clients().list().await.unwrap().is_empty());
+    assert!(fixture.auth.clients().secrets(id).await.unwrap().is_empty());
+    let again = fixture.auth.clients().delete(id).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn nobody_gives_what_it_does_not_hold_and_everybody_may_take_away() {
+    let fixture = Fixture::new().await;
+    let owner = fixture.auth.clients();
+    let admin = owner.limited_to(&"admin:clients semantic:read sql:run:flights.*".parse().unwrap());
+    for scopes in ["sql:run", "sql:run:other.x", "admin:keys", "semantic:read rag:write", "data:protected"] {
+        let error = admin.create(&new("x", scopes)).await.unwrap_err();
+        assert!(matches!(error, ClientError::NotHeld { .. }), "{scopes}: {error}");
+        assert_eq!(error.kind(), ErrorKind::InsufficientScope);
+    }
+    let mine =
+        admin.create(&new("x", "semantic:read sql:run:flights.airports")).await.unwrap().client.client_id;
+    assert!(admin.update(&mine, &change(None, Some("semantic:read sql:run"))).await.is_err());
+    admin.update(&mine, &change(None, Some("semantic:read sql:run:flights.*"))).await.unwrap();
+
+    let greater = owner.create(&new("greater", "rag:write semantic:read")).await.unwrap();
+    let id = &greater.client.client_id;
+    assert!(admin.rotate_secret(id, 0).await.is_err(), "its secret would be its scopes");
+    owner.verify(id.as_str(), &greater.secret).await.expect("and the old secret still works");
+    admin.update(id, &change(Some("renamed"), Some("rag:write"))).await.expect("it has rag:write already");
+    admin.disable(id).await.unwrap();
+    assert!(admin.enable(id).await.is_err());
+    owner.enable(id).await.unwrap();
+    admin.delete(id).await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_that_will_not_do_change_nothing() {
+    let fixture = Fixture::new().await;
+    let made = fixture.client("semantic:read").await;
+    let (clients, id) = (fixture.auth.clients(), &made.client.client_id);
+    for bad in [
+        change(Some(""), None),
+        change(Some(&"x".repeat(65)), None),
+        change(Some("a\u{7}"), None),
+        change(None, Some("")),
+        change(None, Some("semantic:raed")),
+    ] {
+        assert_eq!(clients.update(id, &bad).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    for overlap_ms in [-1, MAX_OVERLAP_MS + 1] {
+        let error = clients.rotate_secret(id, overlap_ms).await.unwrap_err();
+        assert!(error.to_string().contains("30 days"), "{error}");
+    }
+    assert_eq!(clients.get(id).await.unwrap(), made.client);
+    let nobody = "nobody-12345678".parse().unwrap();
+    assert_eq!(clients.update(&nobody, &change(None, None)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(!fixture.auth.refresh().await.unwrap(), "the version did not move");
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn what_a_limited_administrator_creates_never_exceeds_it(
+            held in proptest::sample::subsequence(SCOPES, 0..SCOPES.len()),
+            given in proptest::sample::subsequence(SCOPES, 1..SCOPES.len()),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let held: ScopeSet = held.join(" ").parse().unwrap();
+            let outcome = runtime.block_on(async {
+                let fixture = Fixture::new().await;
+                fixture.auth.clients().limited_to(&held).create(&new("x", &given.join(" "))).await
+            });
+            let may = given.iter().all(|scope| held.covers(&scope.parse().unwrap()));
+            prop_assert_eq!(outcome.is_ok(), may);
+        }
+    }
+
+    const SCOPES: &[&str] = &[
+        "sql:run",
+        "sql:run:flights.*",
+        "sql:run:flights.airports",
+        "rag:read:*",
+        "rag:read:notes",
+        "admin:keys",
+    ];
+}

@@ -455,7 +455,7 @@ async fn a_token_of_a_client_that_is_gone_dies_but_one_of_a_client_that_is_new_e
 async fn without_news_of_revocations_for_too_long_no_token_passes() {
     let fixture = Fixture::new().await;
     let (made, token) = fixture.token("semantic:read").await;
-    let keys = KeySet::load(&fixture.folder.path().join("keys"), None).unwrap();
+    let keys = fixture.keys();
     let store = fixture.store().await;
     let state = LiveState::load(store, fixture.clock.clone()).await.unwrap();
     let mut tokens = Tokens::new(ISSUER.into(), ISSUER.into(), 60, keys, state);
@@ -474,11 +474,95 @@ async fn tokens_of_a_withdrawn_key_die_and_those_of_a_retired_one_live() {
     fixture.auth.tokens().verify(&token).unwrap();
     let folder = fixture.folder.path().join("keys");
     std::fs::rename(folder.join("active.pem"), folder.join("retired-1.pem")).unwrap();
-    fixture.auth.tokens().replace_keys(KeySet::load(&folder, None).unwrap());
+    fixture.auth.tokens().replace_keys(fixture.keys());
     fixture.auth.tokens().verify(&token).unwrap();
     std::fs::remove_file(folder.join("retired-1.pem")).unwrap();
-    fixture.auth.tokens().replace_keys(KeySet::load(&folder, None).unwrap());
+    fixture.auth.tokens().replace_keys(fixture.keys());
     assert_eq!(refused(&fixture, &token), TokenFault::UnknownKey);
+}
+
+#[tokio::test]
+async fn a_rotation_by_another_process_is_taken_over_and_no_token_fails_at_any_moment() {
+    let fixture = Fixture::new().await;
+    let replica = fixture.replica().await;
+    let (made, before) = fixture.token("semantic:read").await;
+    fixture.clock.advance_ms(crate::auth::keys::PUBLISH_AHEAD_MS);
+    fixture.auth.key_ring().rotate(false).await.unwrap();
+    let after = fixture.issue(&made);
+    assert_ne!(header(&before)["kid"], header(&after)["kid"]);
+    // The replica may have heard of the rotation already, or not: nothing depends on it.
+    let meanwhile = {
+        let spec = TokenSpec {
+            client_id: made.client.client_id.clone(),
+            subject: "x".into(),
+            scopes: made.client.scopes.clone(),
+            claims: Claims::new(),
+            actor: None,
+        };
+        replica.refresh().await.unwrap();
+        replica.tokens().issue(&spec).unwrap().token.expose().to_owned()
+    };
+    for round in 0..2 {
+        for token in [&before, &meanwhile, &after] {
+            fixture.auth.tokens().verify(token).unwrap();
+            replica.tokens().verify(token).unwrap();
+        }
+        replica.key_ring().refresh().await.unwrap();
+        assert_eq!(replica.key_ring().list(), fixture.auth.key_ring().list(), "round {round}");
+    }
+    assert_eq!(header(&fixture.issue(&made))["kid"], header(&after)["kid"]);
+    // Longer than any of its tokens lived: the retired key goes.
+    fixture.clock.advance_ms(3_600_000 + 120_000);
+    fixture.auth.key_ring().refresh().await.unwrap();
+    assert_eq!(fixture.auth.key_ring().list().len(), 2);
+    let fresh = fixture.issue(&made);
+    fixture.auth.tokens().verify(&fresh).unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_holds_more_than_its_client_does_now_is_refused() {
+    let fixture = Fixture::new().await;
+    let made = fixture.client("semantic:read sql:run:flights.*").await;
+    let with = |scopes: &str| {
+        let spec = TokenSpec {
+            client_id: made.client.client_id.clone(),
+            subject: "x".into(),
+            scopes: scopes.parse().unwrap(),
+            claims: Claims::new(),
+            actor: None,
+        };
+        fixture.auth.tokens().issue(&spec).unwrap().token.expose().to_owned()
+    };
+    // As a replica would sign it that has not heard yet that the client's scopes have shrunk.
+    for scopes in ["rag:read", "semantic:read sql:run", "sql:run:other.x"] {
+        assert_eq!(refused(&fixture, &with(scopes)), TokenFault::ClientRevoked, "{scopes}");
+    }
+    for scopes in ["", "semantic:read", "sql:run:flights.airports semantic:read"] {
+        fixture.auth.tokens().verify(&with(scopes)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_algorithm_serves_and_a_token_cannot_choose_another_than_its_keys() {
+    use crate::auth::{KeyFolder, KeySource, SigningAlgorithm};
+    for algorithm in [SigningAlgorithm::Rs256, SigningAlgorithm::EdDsa] {
+        let fixture = Fixture::new().await;
+        let made = fixture.client("semantic:read").await;
+        let source = KeySource::Folder(KeyFolder::new(fixture.folder.path().join("others"), algorithm));
+        fixture.auth.tokens().replace_keys(source.open(START_MS).unwrap());
+        let token = fixture.issue(&made);
+        assert_eq!(header(&token)["alg"], algorithm.as_str());
+        fixture.auth.tokens().verify(&token).unwrap();
+        let (_, rest) = token.split_once('.').unwrap();
+        for alg in ["ES256", "RS256", "EdDSA", "HS256", "PS256", "none"] {
+            if alg == algorithm.as_str() {
+                continue;
+            }
+            let kid = header(&token)["kid"].clone();
+            let forged = json!({"alg": alg, "typ": "at+jwt", "kid": kid}).to_string();
+            assert_eq!(refused(&fixture, &format!("{}.{rest}", b64(forged))), TokenFault::WrongAlgorithm);
+        }
+    }
 }
 
 #[tokio::test]
