@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use poem::http::{HeaderName, HeaderValue, header};
 use poem::{Body, Endpoint, IntoResponse, Request, Response, Result};
 use tracing::Instrument;
@@ -11,6 +12,8 @@ use crate::error::ErrorKind;
 
 /// Bodies other than documents are short.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// What is read beyond that only to be able to answer.
+const MAX_DROPPED_BYTES: usize = 16 * 1024 * 1024;
 
 tokio::task_local! {
     static REQUEST_ID: Arc<str>;
@@ -56,19 +59,47 @@ pub async fn limit_body<E: Endpoint>(endpoint: Arc<E>, mut request: Request) -> 
     let path = request.uri().path();
     let is_document = path.starts_with("/v1/rag/") && path.trim_end_matches('/').ends_with("/documents");
     if !is_document {
-        match request.take_body().into_bytes_limit(MAX_BODY_BYTES).await {
-            Ok(bytes) => request.set_body(Body::from_bytes(bytes)),
-            Err(poem::error::ReadBodyError::PayloadTooLarge) => {
-                let detail = format!("the body has more than {MAX_BODY_BYTES} bytes; send less");
-                return Ok(super::problem::response(ErrorKind::TooLarge, detail, &current_request_id()));
+        let refused = match read_body(request.take_body()).await {
+            Ok(bytes) => {
+                request.set_body(Body::from_bytes(bytes));
+                None
             }
-            Err(_) => {
-                let detail = "the body broke off; send it again".to_owned();
-                return Ok(super::problem::response(ErrorKind::InvalidInput, detail, &current_request_id()));
+            Err(BodyError::TooLarge) => Some((
+                ErrorKind::TooLarge,
+                format!("the body has more than {MAX_BODY_BYTES} bytes; send less"),
+            )),
+            Err(BodyError::Broken) => {
+                Some((ErrorKind::InvalidInput, "the body broke off; send it again".to_owned()))
             }
+        };
+        if let Some((kind, detail)) = refused {
+            return Ok(super::problem::response(kind, detail, &current_request_id()));
         }
     }
     endpoint.call(request).await.map(IntoResponse::into_response)
+}
+
+enum BodyError {
+    TooLarge,
+    Broken,
+}
+
+/// The whole body within its limit. A somewhat larger one is read to its end and dropped: closing the connection while
+/// the client still sends would often keep the answer from it.
+async fn read_body(body: Body) -> Result<Bytes, BodyError> {
+    let mut stream = std::pin::pin!(body.into_bytes_stream());
+    let (mut kept, mut seen) = (BytesMut::new(), 0);
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|_| BodyError::Broken)?;
+        seen += piece.len();
+        if seen > MAX_BODY_BYTES + MAX_DROPPED_BYTES {
+            break;
+        }
+        if seen <= MAX_BODY_BYTES {
+            kept.extend_from_slice(&piece);
+        }
+    }
+    if seen > MAX_BODY_BYTES { Err(BodyError::TooLarge) } else { Ok(kept.freeze()) }
 }
 
 /// A fixed JSON document.
