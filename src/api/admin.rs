@@ -212,7 +212,7 @@ impl Api {
     ) -> Result<Json<Client>, ApiError> {
         let failed = failed(&self.0, &caller.0);
         let scopes = body.0.scopes.as_deref().map(scope_set).transpose().map_err(&failed)?;
-        let change = ClientChange { name: body.0.name, scopes };
+        let change = ClientChange { name: body.0.name, scopes, ..ClientChange::default() };
         Ok(Json(client(self.0.update_client(&caller.0, &id.0, &change).await.map_err(&failed)?)))
     }
 

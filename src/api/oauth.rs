@@ -62,7 +62,7 @@ pub async fn token(
     let mut event = event("issue_token", &outcome);
     if let Ok(token) = &outcome {
         event.client_id = token.client_id.to_string();
-        event.subject.clone_from(&event.client_id);
+        event.subject.clone_from(&token.subject);
         event.target.clone_from(&token.jti);
     }
     finish(&engine, event, outcome).await

@@ -6,7 +6,9 @@
 //! C3 disabling a client, or revoking its tokens, kills every token that it was issued until then.
 
 mod change;
+mod registration;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -22,11 +24,12 @@ use uuid::Uuid;
 use crate::auth::clock::Clock;
 use crate::auth::principal::{Claims, ClientId};
 use crate::auth::scope::{ScopeError, ScopeSet};
-use crate::auth::state::{ClientRecord, LiveState, SELECT_CLIENTS, client_of_row};
+use crate::auth::state::{ClientRecord, LiveState, client_of_row, select_clients};
 use crate::error::ErrorKind;
 use crate::store::{Store, StoreError};
 
 pub use change::{ClientChange, MAX_OVERLAP_MS, SecretInfo};
+pub use registration::{ClientAuthentication, GrantType, MAX_REDIRECT_URIS, check_redirect_uri, is_loopback};
 
 /// What every client secret begins with, so that scanners and people recognise a leaked one.
 pub const SECRET_PREFIX: &str = "stw_";
@@ -60,6 +63,14 @@ pub enum ClientError {
     BadOverlap { given_ms: i64 },
     #[error("you cannot {verb} the client that you are asking as; have another administrator do it")]
     Oneself { verb: &'static str },
+    #[error("there is no grant type `{given}`; there are {}", all_grant_types())]
+    UnknownGrantType { given: String },
+    #[error("a client authenticates by client_secret, private_key_jwt or none; `{given}` is none of them")]
+    UnknownAuthentication { given: String },
+    #[error("redirect URI `{uri}`: {reason}")]
+    BadRedirectUri { uri: String, reason: &'static str },
+    #[error("this registration does not hold together: {reason}")]
+    BadRegistration { reason: &'static str },
     #[error("the operating system gave no random numbers for a secret")]
     NoRandomness,
     #[error(transparent)]
@@ -72,9 +83,14 @@ impl ClientError {
         match self {
             Self::BadCredentials => ErrorKind::Unauthenticated,
             Self::NotFound { .. } => ErrorKind::NotFound,
-            Self::BadName | Self::NoScopes | Self::BadClaim { .. } | Self::BadOverlap { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::BadName
+            | Self::NoScopes
+            | Self::BadClaim { .. }
+            | Self::BadOverlap { .. }
+            | Self::UnknownGrantType { .. }
+            | Self::UnknownAuthentication { .. }
+            | Self::BadRedirectUri { .. }
+            | Self::BadRegistration { .. } => ErrorKind::InvalidInput,
             Self::NotHeld { .. } => ErrorKind::InsufficientScope,
             Self::Oneself { .. } => ErrorKind::Conflict,
             Self::Scope(error) => error.kind(),
@@ -94,23 +110,54 @@ pub struct Client {
     pub scopes: ScopeSet,
     /// What row filters see of it, besides `sub` and `client_id`.
     pub claims: Claims,
+    pub authentication: ClientAuthentication,
+    pub grant_types: BTreeSet<GrantType>,
+    /// Where the browser of its users may be sent back to.
+    pub redirect_uris: Vec<String>,
+    /// RFC 7517 key set with its public keys, as JSON; for `private_key_jwt`.
+    pub jwks: Option<String>,
+    /// The resources (RFC 8707) whose tokens it may introspect, besides its own tokens.
+    pub audiences: Vec<String>,
     pub created_at_ms: i64,
     pub disabled_at_ms: Option<i64>,
 }
 
 /// What to register.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct NewClient {
     /// 1 to 64 characters; also the readable part of the id.
     pub name: String,
     pub scopes: ScopeSet,
     pub claims: Claims,
+    pub authentication: ClientAuthentication,
+    pub grant_types: BTreeSet<GrantType>,
+    pub redirect_uris: Vec<String>,
+    pub jwks: Option<String>,
+    pub audiences: Vec<String>,
+}
+
+impl Default for NewClient {
+    /// A client that asks for tokens of its own with a secret.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            scopes: ScopeSet::default(),
+            claims: Claims::new(),
+            authentication: ClientAuthentication::default(),
+            grant_types: registration::default_grant_types(),
+            redirect_uris: Vec::new(),
+            jwks: None,
+            audiences: Vec::new(),
+        }
+    }
 }
 
 /// A client with a secret that will not be shown again.
 #[derive(Debug, Clone)]
 pub struct ClientWithSecret {
     pub client: Client,
+    /// Made for every client, so that one can be registered anew for secrets; of no use while it is registered for
+    /// another way of authentication.
     pub secret: SecretString,
 }
 
@@ -141,18 +188,29 @@ impl Clients {
             name: new.name.clone(),
             scopes: new.scopes.clone(),
             claims: new.claims.clone(),
+            authentication: new.authentication,
+            grant_types: new.grant_types.clone(),
+            redirect_uris: new.redirect_uris.clone(),
+            jwks: new.jwks.clone(),
+            audiences: new.audiences.clone(),
             created_at_ms: self.state.clock().now_ms(),
             disabled_at_ms: None,
         };
         let mut change = self.state.begin_change().await?;
         sqlx::query(
-            "INSERT INTO clients (client_id, name, scopes, claims, created_at_ms) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO clients (client_id, name, scopes, claims, created_at_ms, authentication, grant_types, \
+             redirect_uris, jwks, audiences) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(client.client_id.as_str())
         .bind(client.name.as_str())
         .bind(client.scopes.to_string())
         .bind(Value::Object(client.claims.clone().into_iter().collect()).to_string())
         .bind(client.created_at_ms)
+        .bind(client.authentication.as_str())
+        .bind(words(client.grant_types.iter().map(|grant| grant.as_str())))
+        .bind(words(client.redirect_uris.iter().map(String::as_str)))
+        .bind(client.jwks.as_deref().unwrap_or_default())
+        .bind(words(client.audiences.iter().map(String::as_str)))
         .execute(&mut *change)
         .await
         .map_err(StoreError::from)?;
@@ -163,7 +221,7 @@ impl Clients {
 
     /// All clients, oldest first, disabled ones among them.
     pub async fn list(&self) -> Result<Vec<Client>, ClientError> {
-        let rows = sqlx::query(SELECT_CLIENTS)
+        let rows = sqlx::query(select_clients!("ORDER BY created_at_ms, client_id"))
             .fetch_all(self.state.store().pool())
             .await
             .map_err(StoreError::from)?;
@@ -172,25 +230,21 @@ impl Clients {
 
     /// One client.
     pub async fn get(&self, client_id: &ClientId) -> Result<Client, ClientError> {
-        let row = sqlx::query(
-            "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, tokens_not_before_ms \
-             FROM clients WHERE client_id = $1",
-        )
-        .bind(client_id.as_str())
-        .fetch_optional(self.state.store().pool())
-        .await
-        .map_err(StoreError::from)?
-        .ok_or_else(|| not_found(client_id))?;
+        let row = sqlx::query(select_clients!("WHERE client_id = $1"))
+            .bind(client_id.as_str())
+            .fetch_optional(self.state.store().pool())
+            .await
+            .map_err(StoreError::from)?
+            .ok_or_else(|| not_found(client_id))?;
         Ok(client_of_row(&row)?.0)
     }
 
     /// The oldest enabled client of that name; where all are disabled, the oldest.
     pub async fn find_by_name(&self, name: &str) -> Result<Option<Client>, ClientError> {
-        let row = sqlx::query(
-            "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, tokens_not_before_ms \
-             FROM clients WHERE name = $1 \
-             ORDER BY CASE WHEN disabled_at_ms IS NULL THEN 0 ELSE 1 END, created_at_ms, client_id LIMIT 1",
-        )
+        let row = sqlx::query(select_clients!(
+            "WHERE name = $1 \
+             ORDER BY CASE WHEN disabled_at_ms IS NULL THEN 0 ELSE 1 END, created_at_ms, client_id LIMIT 1"
+        ))
         .bind(name)
         .fetch_optional(self.state.store().pool())
         .await
@@ -322,6 +376,28 @@ impl Clients {
         let matches = matches_any(record.map(Arc::as_ref), &presented, self.state.clock().now_ms());
         record.filter(|_| bool::from(matches)).map(|record| record.client.clone())
     }
+
+    /// The public client of that id: registered to authenticate by nothing, and enabled. Anything else is the error
+    /// of a wrong secret.
+    pub async fn public(&self, client_id: &str) -> Result<Client, ClientError> {
+        if let Some(client) = self.public_now(client_id) {
+            return Ok(client);
+        }
+        self.state.refresh().await?;
+        self.public_now(client_id).ok_or(ClientError::BadCredentials)
+    }
+
+    fn public_now(&self, client_id: &str) -> Option<Client> {
+        let snapshot = self.state.snapshot();
+        let client = &snapshot.clients.get(client_id)?.client;
+        let open = client.authentication == ClientAuthentication::None && client.disabled_at_ms.is_none();
+        open.then(|| client.clone())
+    }
+
+    /// The client of that id in the copy in memory, disabled ones among them.
+    pub fn known(&self, client_id: &str) -> Option<Client> {
+        self.state.snapshot().clients.get(client_id).map(|record| record.client.clone())
+    }
 }
 
 /// Compares with as many hashes for every client, known or not, and stops at none.
@@ -333,8 +409,11 @@ fn matches_any(record: Option<&ClientRecord>, presented: &[u8; 32], now_ms: i64)
         let hash = secret.map_or([0; 32], |secret| secret.sha256);
         matches |= hash.ct_eq(presented) & Choice::from(u8::from(live));
     }
-    let enabled = record.is_some_and(|record| record.client.disabled_at_ms.is_none());
-    matches & Choice::from(u8::from(enabled))
+    let open = record.is_some_and(|record| {
+        record.client.disabled_at_ms.is_none()
+            && record.client.authentication == ClientAuthentication::ClientSecret
+    });
+    matches & Choice::from(u8::from(open))
 }
 
 fn not_found(client_id: &ClientId) -> ClientError {
@@ -351,8 +430,14 @@ fn check(new: &NewClient) -> Result<(), ClientError> {
         return Err(ClientError::NoScopes);
     }
     new.scopes.check_grantable()?;
+    registration::check(new)?;
+    check_claims(&new.claims)
+}
+
+/// Refuses claims that a token should not carry; users have the same.
+pub(super) fn check_claims(claims: &Claims) -> Result<(), ClientError> {
     let scalar = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
-    for (name, value) in &new.claims {
+    for (name, value) in claims {
         let refuse = |reason| Err(ClientError::BadClaim { name: name.clone(), reason });
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return refuse("its name may hold only letters, digits and _");
@@ -364,12 +449,21 @@ fn check(new: &NewClient) -> Result<(), ClientError> {
             return refuse("its value must be a string, a number, a boolean, or a list of them");
         }
     }
-    let size_bytes = serde_json::to_string(&new.claims).map_or(usize::MAX, |json| json.len());
+    let size_bytes = serde_json::to_string(claims).map_or(usize::MAX, |json| json.len());
     if size_bytes > MAX_CLAIMS_BYTES {
         let reason = "the claims together take more than 1,024 bytes of JSON";
         return Err(ClientError::BadClaim { name: "*".into(), reason });
     }
     Ok(())
+}
+
+fn all_grant_types() -> String {
+    GrantType::ALL.iter().map(|grant| grant.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// A list as the database holds it.
+fn words<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    items.collect::<Vec<_>>().join(" ")
 }
 
 /// The name in lower case with dashes, and 8 random characters: readable in logs, and unique.
@@ -391,7 +485,7 @@ fn new_client_id(name: &str) -> Result<ClientId, ClientError> {
     format!("{slug}-{suffix}").parse().map_err(|_| ClientError::BadName)
 }
 
-fn fill_random(bytes: &mut [u8]) -> Result<(), ClientError> {
+pub(super) fn fill_random(bytes: &mut [u8]) -> Result<(), ClientError> {
     SystemRandom::new().fill(bytes).map_err(|_| ClientError::NoRandomness)
 }
 

@@ -35,6 +35,10 @@ pub enum TokenFault {
     ClientRevoked,
     #[error("client is not registered")]
     UnknownClient,
+    #[error("user is disabled, lost scopes that the token holds, or had its tokens revoked")]
+    UserRevoked,
+    #[error("user is not registered")]
+    UnknownUser,
 }
 
 /// Why a request is not let through.

@@ -66,11 +66,19 @@ impl<'a> Form<'a> {
 /// Who a client says that it is, and how it proves it.
 pub(super) struct ClientCredentials {
     pub client_id: String,
-    pub client_secret: SecretString,
+    pub proof: ClientProof,
+}
+
+/// What a client shows for itself.
+pub(super) enum ClientProof {
+    /// `client_secret_basic` or `client_secret_post`.
+    Secret(SecretString),
+    /// Nothing but its id: a public client.
+    None,
 }
 
 impl ClientCredentials {
-    /// Reads client_secret_basic or client_secret_post; both at once are an error (P2).
+    /// Reads client_secret_basic, client_secret_post, or the bare id of a public client; two ways at once are an error (P2).
     pub(super) fn read(form: &Form<'_>, authorization: Option<&str>) -> Result<Self, OAuthError> {
         let (form_id, form_secret) = (form.get("client_id"), form.get("client_secret"));
         let asserted = form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some();
@@ -90,16 +98,20 @@ impl ClientCredentials {
                 basic
             }
             (None, Some(id), Some(secret)) => {
-                Self { client_id: id.to_owned(), client_secret: SecretString::from(secret) }
+                Self { client_id: id.to_owned(), proof: ClientProof::Secret(SecretString::from(secret)) }
             }
+            (None, Some(id), None) => Self { client_id: id.to_owned(), proof: ClientProof::None },
             (None, None, Some(_)) => return Err(invalid("client_secret comes without client_id".into())),
-            (None, _, None) => {
+            (None, None, None) => {
                 return Err(invalid_client(
                     "the client must authenticate, with HTTP Basic or with client_id and client_secret in the body",
                 ));
             }
         };
-        let secret_length = secrecy::ExposeSecret::expose_secret(&credentials.client_secret).len();
+        let secret_length = match &credentials.proof {
+            ClientProof::Secret(secret) => secrecy::ExposeSecret::expose_secret(secret).len(),
+            ClientProof::None => 0,
+        };
         if credentials.client_id.len() > MAX_CREDENTIAL_BYTES || secret_length > MAX_CREDENTIAL_BYTES {
             return Err(invalid("client_id or client_secret is too long".into()));
         }
@@ -133,7 +145,7 @@ impl ClientCredentials {
         if client_id.chars().chain(secret.chars()).any(char::is_control) {
             return Err(invalid("the client id or secret holds a control character".into()));
         }
-        Ok(Self { client_id, client_secret: SecretString::from(secret) })
+        Ok(Self { client_id, proof: ClientProof::Secret(SecretString::from(secret)) })
     }
 }
 
@@ -177,7 +189,11 @@ mod tests {
     fn read(pairs: &[(&str, &str)], authorization: Option<&str>) -> Result<(String, String), OAuthError> {
         let fields = fields(pairs);
         let credentials = ClientCredentials::read(&Form::parse(&fields)?, authorization)?;
-        Ok((credentials.client_id, credentials.client_secret.expose_secret().to_owned()))
+        let secret = match credentials.proof {
+            ClientProof::Secret(secret) => secret.expose_secret().to_owned(),
+            ClientProof::None => "(none)".to_owned(),
+        };
+        Ok((credentials.client_id, secret))
     }
 
     fn basic(content: impl AsRef<[u8]>) -> String {
@@ -235,7 +251,8 @@ mod tests {
             OAuthErrorCode::InvalidRequest
         );
         assert_eq!(read(&[], None).unwrap_err().error, OAuthErrorCode::InvalidClient);
-        assert_eq!(read(&[("client_id", "a")], None).unwrap_err().error, OAuthErrorCode::InvalidClient);
+        let public = read(&[("client_id", "a")], None).unwrap();
+        assert_eq!(public, ("a".into(), "(none)".into()), "which only a public client may do");
         assert_eq!(read(&[("client_secret", "a")], None).unwrap_err().error, OAuthErrorCode::InvalidRequest);
     }
 

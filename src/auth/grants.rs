@@ -4,6 +4,10 @@
 //! R1 a client authenticates before anything is told to it about scopes, tokens or targets.
 //! R2 a token never holds a scope that its client is not registered for.
 //! R3 unknown client, wrong secret and disabled client give equal errors.
+//!
+//! Each grant has a file of its own below `grants/`; what they share is here.
+
+mod client_credentials;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,17 +15,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use tracing::debug;
 
-use crate::auth::client::{Client, ClientError, Clients};
+use crate::auth::client::{Client, ClientAuthentication, ClientError, Clients, GrantType};
 use crate::auth::clock::Clock;
-use crate::auth::form::{ClientCredentials, Form};
+use crate::auth::form::{ClientCredentials, ClientProof, Form};
 use crate::auth::oauth_error::{OAuthError, OAuthErrorCode};
 use crate::auth::principal::{Actor, ClientId};
 use crate::auth::scope::ScopeSet;
 use crate::auth::throttle::Throttle;
 use crate::auth::token::{AccessToken, Revocation, TokenSpec, Tokens};
+use crate::auth::user::Users;
 
-/// What `grant_type` may be.
-pub const GRANT_TYPES: &[&str] = &["client_credentials"];
 /// How a client may authenticate.
 pub const CLIENT_AUTHENTICATION_METHODS: &[&str] = &["client_secret_basic", "client_secret_post"];
 
@@ -46,6 +49,9 @@ pub struct TokenResponse {
     /// For the audit.
     #[serde(skip)]
     pub client_id: ClientId,
+    /// For the audit.
+    #[serde(skip)]
+    pub subject: String,
     /// For the audit.
     #[serde(skip)]
     pub jti: String,
@@ -81,6 +87,7 @@ pub struct IntrospectedToken {
 #[derive(Debug)]
 pub struct Grants {
     clients: Clients,
+    users: Users,
     tokens: Arc<Tokens>,
     issuer: String,
     throttle: Throttle,
@@ -88,45 +95,63 @@ pub struct Grants {
 }
 
 impl Grants {
-    pub(super) fn new(clients: Clients, tokens: Arc<Tokens>, issuer: String, clock: Clock) -> Self {
-        Self { clients, tokens, issuer, throttle: Throttle::new(), clock }
+    pub(super) fn new(
+        clients: Clients,
+        users: Users,
+        tokens: Arc<Tokens>,
+        issuer: String,
+        clock: Clock,
+    ) -> Self {
+        Self { clients, users, tokens, issuer, throttle: Throttle::new(), clock }
     }
 
-    /// Answers a token request (RFC 6749 section 4.4).
+    /// Answers a token request (RFC 6749 section 3.2).
     pub async fn token(&self, request: OAuthRequest<'_>) -> Result<TokenResponse, OAuthError> {
         let form = Form::parse(request.form)?;
-        let grant_type = form.require("grant_type")?;
-        if !GRANT_TYPES.contains(&grant_type) {
-            let description = format!("this grant_type is not supported; use {}", GRANT_TYPES.join(" or "));
-            return Err(OAuthError::new(OAuthErrorCode::UnsupportedGrantType, description));
+        match self.grant_type(&form)? {
+            GrantType::ClientCredentials => self.client_credentials(&form, request).await,
+            other => Err(self.unsupported(other.as_str())),
         }
-        let client = self.authenticate(&form, request).await?;
-        self.check_resource(&form)?;
-        let scopes = match form.get("scope") {
-            Some(text) => {
-                let requested: ScopeSet = text.parse()?;
-                if requested.is_empty() {
-                    client.scopes.clone()
-                } else {
-                    requested.check_grantable()?;
-                    client.scopes.narrow(&requested)?
-                }
-            }
-            None => client.scopes.clone(),
-        };
-        let issued = self.tokens.issue(&TokenSpec {
-            subject: client.client_id.to_string(),
-            client_id: client.client_id.clone(),
-            scopes,
-            claims: client.claims,
-            actor: None,
-        })?;
+    }
+
+    /// The grant types that this service is configured for.
+    pub fn grant_types(&self) -> Vec<GrantType> {
+        vec![GrantType::ClientCredentials]
+    }
+
+    fn grant_type(&self, form: &Form<'_>) -> Result<GrantType, OAuthError> {
+        let given = form.require("grant_type")?;
+        let supported = self.grant_types();
+        let grant = supported.into_iter().find(|grant| grant.as_str() == given);
+        grant.ok_or_else(|| self.unsupported(given))
+    }
+
+    fn unsupported(&self, given: &str) -> OAuthError {
+        let supported: Vec<_> = self.grant_types().into_iter().map(GrantType::as_str).collect();
+        debug!(given, "unsupported grant_type");
+        let description = format!("this grant_type is not supported; use {}", supported.join(" or "));
+        OAuthError::new(OAuthErrorCode::UnsupportedGrantType, description)
+    }
+
+    /// The requested scopes, each of which must be among `allowed`; all of these if none is requested.
+    fn requested_scopes(&self, form: &Form<'_>, allowed: &ScopeSet) -> Result<ScopeSet, OAuthError> {
+        let requested: ScopeSet = form.get("scope").unwrap_or_default().parse()?;
+        if requested.is_empty() {
+            return Ok(allowed.clone());
+        }
+        requested.check_grantable()?;
+        Ok(allowed.narrow(&requested)?)
+    }
+
+    fn issue(&self, spec: &TokenSpec) -> Result<TokenResponse, OAuthError> {
+        let issued = self.tokens.issue(spec)?;
         Ok(TokenResponse {
             access_token: issued.token,
             token_type: "Bearer",
             expires_in: issued.expires_in_s,
             scope: issued.scopes,
-            client_id: client.client_id,
+            client_id: spec.client_id.clone(),
+            subject: spec.subject.clone(),
             jti: issued.jti,
         })
     }
@@ -150,7 +175,11 @@ impl Grants {
     /// anyway, and what this adds is whether it still holds.
     pub async fn introspect(&self, request: OAuthRequest<'_>) -> Result<Introspection, OAuthError> {
         let form = Form::parse(request.form)?;
-        self.authenticate(&form, request).await?;
+        let client = self.authenticate(&form, request).await?;
+        if client.authentication == ClientAuthentication::None {
+            // RFC 7662 section 4: without authentication, anybody could scan for tokens.
+            return Err(OAuthError::bad_credentials());
+        }
         let principal = match self.tokens.verify(form.require("token")?) {
             Ok(principal) => principal,
             Err(error) if error.kind() == crate::error::ErrorKind::Unauthenticated => {
@@ -172,13 +201,34 @@ impl Grants {
         Ok(Introspection { active: true, token: Some(token) })
     }
 
+    /// The client behind the request, which must be registered for this grant.
+    async fn client_for(
+        &self,
+        grant: GrantType,
+        form: &Form<'_>,
+        request: OAuthRequest<'_>,
+    ) -> Result<Client, OAuthError> {
+        let client = self.authenticate(form, request).await?;
+        if client.grant_types.contains(&grant) {
+            return Ok(client);
+        }
+        let description = format!("this client is not registered for the grant {grant}");
+        Err(OAuthError::new(OAuthErrorCode::UnauthorizedClient, description))
+    }
+
+    /// The client behind the request. A public client only says its id: callers that tell or give anything for the id
+    /// alone must refuse it.
     async fn authenticate(&self, form: &Form<'_>, request: OAuthRequest<'_>) -> Result<Client, OAuthError> {
         let credentials = ClientCredentials::read(form, request.authorization)?;
         let now_ms = self.clock.now_ms();
         if let Some(wait_s) = self.throttle.wait_s(request.remote, &credentials.client_id, now_ms) {
             return Err(OAuthError::rate_limited(wait_s));
         }
-        match self.clients.verify(&credentials.client_id, &credentials.client_secret).await {
+        let verified = match &credentials.proof {
+            ClientProof::Secret(secret) => self.clients.verify(&credentials.client_id, secret).await,
+            ClientProof::None => self.clients.public(&credentials.client_id).await,
+        };
+        match verified {
             Ok(client) => {
                 self.throttle.succeeded(request.remote, &credentials.client_id, now_ms);
                 Ok(client)

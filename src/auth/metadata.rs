@@ -9,7 +9,8 @@ use std::str::FromStr;
 use serde::Serialize;
 use url::Url;
 
-use crate::auth::grants::{CLIENT_AUTHENTICATION_METHODS, GRANT_TYPES};
+use crate::auth::client::GrantType;
+use crate::auth::grants::CLIENT_AUTHENTICATION_METHODS;
 use crate::auth::scope::KNOWN_SCOPES;
 use crate::error::ErrorKind;
 
@@ -111,7 +112,7 @@ pub struct AuthorizationServerMetadata {
 
 impl AuthorizationServerMetadata {
     /// The document of this issuer.
-    pub fn new(issuer: &Issuer) -> Self {
+    pub fn new(issuer: &Issuer, grant_types: &[GrantType]) -> Self {
         let methods = CLIENT_AUTHENTICATION_METHODS.to_vec();
         Self {
             issuer: issuer.to_string(),
@@ -119,7 +120,7 @@ impl AuthorizationServerMetadata {
             jwks_uri: issuer.endpoint(JWKS_PATH),
             scopes_supported: scopes(),
             response_types_supported: vec![],
-            grant_types_supported: GRANT_TYPES.to_vec(),
+            grant_types_supported: grant_types.iter().map(|grant| grant.as_str()).collect(),
             token_endpoint_auth_methods_supported: methods.clone(),
             revocation_endpoint: issuer.endpoint(REVOCATION_PATH),
             revocation_endpoint_auth_methods_supported: methods.clone(),
@@ -182,7 +183,9 @@ mod tests {
     #[test]
     fn metadata_names_the_endpoints_and_every_scope() {
         let issuer: Issuer = "https://s.example".parse().unwrap();
-        let json = serde_json::to_value(AuthorizationServerMetadata::new(&issuer)).unwrap();
+        let json =
+            serde_json::to_value(AuthorizationServerMetadata::new(&issuer, &[GrantType::ClientCredentials]))
+                .unwrap();
         assert_eq!(json["issuer"], "https://s.example");
         assert_eq!(json["token_endpoint"], "https://s.example/oauth/token");
         assert_eq!(json["grant_types_supported"], serde_json::json!(["client_credentials"]));

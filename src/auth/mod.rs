@@ -11,8 +11,9 @@
 //! |---|---|
 //! | scope, operations, principal | what is allowed, pure |
 //! | client, credentials | the registry of clients, and handing out their secrets |
+//! | user | the registry of people, and their passwords |
 //! | keys, key_ring, token | signing and verifying, rotation |
-//! | state | clients and revocations in memory, polled, so that no request waits for SQL |
+//! | state | clients, users and revocations in memory, polled, so that no request waits for SQL |
 //! | grants, form, oauth_error, throttle | the endpoints' logic |
 //! | metadata | what is published about the service |
 //!
@@ -35,11 +36,13 @@ pub mod scope;
 mod state;
 mod throttle;
 pub mod token;
+pub mod user;
 
 use std::sync::Arc;
 
 pub use client::{
-    Client, ClientChange, ClientError, ClientWithSecret, Clients, MAX_OVERLAP_MS, NewClient, SecretInfo,
+    Client, ClientAuthentication, ClientChange, ClientError, ClientWithSecret, Clients, GrantType,
+    MAX_OVERLAP_MS, NewClient, SecretInfo,
 };
 pub use clock::Clock;
 pub use credentials::{Credentials, CredentialsError, Ensured, ensure_client, write_credentials_file};
@@ -50,9 +53,10 @@ pub use keys::{Jwks, KeyError, KeyFolder, KeyInfo, KeySet, KeySource, KeyState, 
 pub use metadata::{AuthorizationServerMetadata, Issuer, ProtectedResourceMetadata};
 pub use oauth_error::{OAuthError, OAuthErrorCode, StatusHint};
 pub use operations::{Operation, TargetRule};
-pub use principal::{Actor, Claims, ClientId, Principal, Sensitivity};
+pub use principal::{Actor, Claims, ClientId, Principal, Sensitivity, UserId};
 pub use scope::{Scope, ScopeError, ScopeSet};
 pub use token::{AccessToken, IssuedToken, TokenSpec, Tokens};
+pub use user::{NewUser, User, UserChange, UserError, UserWithPassword, Users};
 
 use crate::error::ErrorKind;
 use crate::store::{Store, StoreError};
@@ -110,6 +114,7 @@ impl AuthSetupError {
 pub struct Auth {
     issuer: Issuer,
     clients: Clients,
+    users: Users,
     tokens: Arc<Tokens>,
     grants: Grants,
     ring: Arc<KeyRing>,
@@ -136,19 +141,25 @@ impl Auth {
             .map_err(|_| AuthSetupError::Interrupted)??;
         let state = LiveState::load(store, clock.clone()).await?;
         let clients = Clients::new(state.clone());
+        let users = Users::new(state.clone());
         let issuer = config.issuer.to_string();
         let tokens =
             Arc::new(Tokens::new(issuer.clone(), audience, config.token_lifetime_s, keys, state.clone()));
         let ring =
             Arc::new(KeyRing::new(config.keys, tokens.clone(), config.token_lifetime_s, clock.clone()));
-        let grants = Grants::new(clients.clone(), tokens.clone(), issuer, clock);
+        let grants = Grants::new(clients.clone(), users.clone(), tokens.clone(), issuer, clock);
         let polling = [state.spawn_polling(POLL_EVERY), ring.spawn_polling(POLL_EVERY)];
-        Ok(Self { issuer: config.issuer, clients, tokens, grants, ring, state, _polling: polling })
+        Ok(Self { issuer: config.issuer, clients, users, tokens, grants, ring, state, _polling: polling })
     }
 
     /// The registry of clients.
     pub fn clients(&self) -> &Clients {
         &self.clients
+    }
+
+    /// The registry of users.
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// Signing, verifying, revoking.
@@ -178,7 +189,7 @@ impl Auth {
 
     /// The RFC 8414 document.
     pub fn authorization_server_metadata(&self) -> AuthorizationServerMetadata {
-        AuthorizationServerMetadata::new(&self.issuer)
+        AuthorizationServerMetadata::new(&self.issuer, &self.grants.grant_types())
     }
 
     /// The RFC 9728 document.

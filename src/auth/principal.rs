@@ -71,6 +71,75 @@ impl fmt::Display for ClientId {
     }
 }
 
+/// What a user's id begins with. No client id holds a colon, so that no client can pass for a user (RFC 9068 section 5).
+const USER_PREFIX: &str = "user:";
+
+/// A user's id and the claim `sub` of the user's tokens: `user:` and a UUID in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UserId(String);
+
+/// A text that is no user id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a user id is `user:` and a UUID")]
+pub struct UserIdError;
+
+impl UserIdError {
+    /// The caller's view of the failure.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+}
+
+impl UserId {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(format!("{USER_PREFIX}{}", uuid::Uuid::new_v4()))
+    }
+
+    /// The id as it stands in tokens and in the database.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a subject is a user's, rather than a client's own.
+    pub fn names(subject: &str) -> bool {
+        subject.starts_with(USER_PREFIX)
+    }
+}
+
+impl FromStr for UserId {
+    type Err = UserIdError;
+
+    fn from_str(text: &str) -> Result<Self, UserIdError> {
+        let uuid = text.strip_prefix(USER_PREFIX).and_then(|uuid| uuid::Uuid::try_parse(uuid).ok());
+        match uuid {
+            Some(uuid) if text[USER_PREFIX.len()..] == uuid.to_string() => Ok(Self(text.to_owned())),
+            _ => Err(UserIdError),
+        }
+    }
+}
+
+impl TryFrom<String> for UserId {
+    type Error = UserIdError;
+
+    fn try_from(text: String) -> Result<Self, UserIdError> {
+        text.parse()
+    }
+}
+
+impl From<UserId> for String {
+    fn from(id: UserId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Who acts on behalf of the subject, as in RFC 8693 section 4.1: the outermost is the one acting now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
@@ -106,7 +175,7 @@ impl Sensitivity {
 /// Somebody whom the engine does things for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Principal {
-    /// The client that holds the token; the owner of what it stores.
+    /// The client that holds the token.
     pub client_id: ClientId,
     /// On whose behalf: a user, or the client itself.
     pub subject: String,
@@ -143,6 +212,11 @@ impl Principal {
         };
         principal.add_own_claims();
         principal
+    }
+
+    /// Whom private things belong to: the user, whichever client the user came through; else the client.
+    pub fn owner(&self) -> &str {
+        &self.subject
     }
 
     /// The same principal with these scopes instead.

@@ -11,6 +11,7 @@
 //! `weather.get_daily` alone among one-dot names). Without a target a scope covers every target of its area and verb.
 
 mod known;
+mod meet;
 
 use std::collections::BTreeSet;
 use std::fmt;

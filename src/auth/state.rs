@@ -1,7 +1,7 @@
-//! The copy in memory of clients, secrets and revocations, so that neither verifying a token nor authenticating a
+//! The copy in memory of clients, secrets, users and revocations, so that neither verifying a token nor authenticating a
 //! client runs SQL.
 //!
-//! Knows the tables of migrations 1 and 4; does not know tokens or HTTP.
+//! Knows the tables of migrations 1, 4 and 5; does not know tokens or HTTP.
 //! L1 a change by this process is seen when the call that made it returns; one by another process within a poll.
 //! L2 when the database cannot be asked, the copy's age tells, and whoever relies on it decides how old is too old.
 //!
@@ -17,10 +17,11 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 use tracing::{error, warn};
 
-use crate::auth::client::Client;
+use crate::auth::client::{Client, ClientError};
 use crate::auth::clock::Clock;
 use crate::auth::principal::{Claims, ClientId};
 use crate::auth::scope::ScopeSet;
+use crate::auth::user::{User, select_users, user_of_row};
 use crate::store::{Store, StoreError};
 
 /// How often other replicas' changes are looked for.
@@ -40,14 +41,25 @@ pub(super) struct ClientRecord {
     pub secrets: Vec<SecretHash>,
 }
 
+/// A user as the table holds it.
+pub(super) struct UserRecord {
+    pub user: User,
+    pub password_hash: String,
+    pub tokens_not_before_ms: Option<i64>,
+}
+
 /// The tables at one version.
 #[derive(Default)]
 pub(super) struct Snapshot {
     pub version: i64,
     pub clients: HashMap<String, Arc<ClientRecord>>,
+    /// By user id.
+    pub users: HashMap<String, Arc<UserRecord>>,
+    /// Username → user id.
+    pub usernames: HashMap<String, String>,
     /// jti → when the token would have expired.
     pub revoked: HashMap<String, i64>,
-    /// Ids whose tokens may not have expired yet.
+    /// Ids of clients and users whose tokens may not have expired yet.
     pub deleted: HashSet<String>,
 }
 
@@ -192,7 +204,8 @@ async fn read_version(store: &Store) -> Result<i64, StoreError> {
 
 /// Read after the version: what is committed in between is seen now, and read once more at the next poll.
 async fn read_tables(store: &Store, version: i64, now_ms: i64) -> Result<Snapshot, StoreError> {
-    let clients = sqlx::query(SELECT_CLIENTS).fetch_all(store.pool()).await?;
+    let clients =
+        sqlx::query(select_clients!("ORDER BY created_at_ms, client_id")).fetch_all(store.pool()).await?;
     let secrets =
         sqlx::query("SELECT client_id, sha256_hex, expires_at_ms FROM client_secrets ORDER BY secret_id")
             .fetch_all(store.pool())
@@ -201,23 +214,30 @@ async fn read_tables(store: &Store, version: i64, now_ms: i64) -> Result<Snapsho
         .bind(now_ms)
         .fetch_all(store.pool())
         .await?;
-    let deleted = sqlx::query("SELECT client_id FROM deleted_clients").fetch_all(store.pool()).await?;
+    let users = sqlx::query(select_users!("")).fetch_all(store.pool()).await?;
+    let deleted = sqlx::query(
+        "SELECT client_id AS id FROM deleted_clients UNION ALL SELECT user_id AS id FROM deleted_users",
+    )
+    .fetch_all(store.pool())
+    .await?;
+    let rows = Rows { clients, secrets, users, revoked, deleted };
     // A hundred clients take about a millisecond to decode.
-    tokio::task::spawn_blocking(move || decode(&clients, &secrets, &revoked, &deleted, version, now_ms))
+    tokio::task::spawn_blocking(move || decode(&rows, version, now_ms))
         .await
         .map_err(|_| StoreError::Query(sqlx::Error::WorkerCrashed))?
 }
 
-fn decode(
-    clients: &[AnyRow],
-    secrets: &[AnyRow],
-    revoked: &[AnyRow],
-    deleted: &[AnyRow],
-    version: i64,
-    now_ms: i64,
-) -> Result<Snapshot, StoreError> {
-    let mut records = HashMap::with_capacity(clients.len());
-    for row in clients {
+struct Rows {
+    clients: Vec<AnyRow>,
+    secrets: Vec<AnyRow>,
+    users: Vec<AnyRow>,
+    revoked: Vec<AnyRow>,
+    deleted: Vec<AnyRow>,
+}
+
+fn decode(rows: &Rows, version: i64, now_ms: i64) -> Result<Snapshot, StoreError> {
+    let mut records = HashMap::with_capacity(rows.clients.len());
+    for row in &rows.clients {
         match client_of_row(row) {
             Ok((client, tokens_not_before_ms)) => {
                 let id = client.client_id.as_str().to_owned();
@@ -227,7 +247,7 @@ fn decode(
             Err(error) => error!(%error, "a row of table clients cannot be read; that client cannot get in"),
         }
     }
-    for row in secrets {
+    for row in &rows.secrets {
         let expires_at_ms: Option<i64> = row.try_get("expires_at_ms")?;
         let mut sha256 = [0; 32];
         let readable = hex::decode_to_slice(row.try_get::<String, _>("sha256_hex")?, &mut sha256).is_ok();
@@ -237,17 +257,40 @@ fn decode(
             record.secrets.push(SecretHash { sha256, expires_at_ms });
         }
     }
-    let revoked = revoked
+    let revoked = rows
+        .revoked
         .iter()
         .map(|row| Ok((row.try_get("jti")?, row.try_get("expires_at_ms")?)))
         .collect::<Result<_, sqlx::Error>>()?;
-    let deleted = deleted.iter().map(|row| row.try_get("client_id")).collect::<Result<_, sqlx::Error>>()?;
+    let deleted = rows.deleted.iter().map(|row| row.try_get("id")).collect::<Result<_, sqlx::Error>>()?;
     let clients = records.into_iter().map(|(id, record)| (id, Arc::new(record))).collect();
-    Ok(Snapshot { version, clients, revoked, deleted })
+    let mut users = HashMap::with_capacity(rows.users.len());
+    let mut usernames = HashMap::with_capacity(rows.users.len());
+    for row in &rows.users {
+        match user_of_row(row) {
+            Ok(record) => {
+                let id = record.user.user_id.as_str().to_owned();
+                usernames.insert(record.user.username.clone(), id.clone());
+                users.insert(id, Arc::new(record));
+            }
+            Err(error) => error!(%error, "a row of table users cannot be read; that user cannot get in"),
+        }
+    }
+    Ok(Snapshot { version, clients, users, usernames, revoked, deleted })
 }
 
-pub(super) const SELECT_CLIENTS: &str = "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, \
-     tokens_not_before_ms FROM clients ORDER BY created_at_ms, client_id";
+/// `SELECT` of what [`client_of_row`] reads, and the rest of the statement. Columns by name: with `*`, a statement that
+/// PostgreSQL has prepared breaks when a newer replica adds a column.
+macro_rules! select_clients {
+    ($rest:literal) => {
+        concat!(
+            "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, tokens_not_before_ms, \
+             authentication, grant_types, redirect_uris, jwks, audiences FROM clients ",
+            $rest
+        )
+    };
+}
+pub(super) use select_clients;
 
 /// The client, and until when its tokens are dead.
 pub(super) fn client_of_row(row: &AnyRow) -> Result<(Client, Option<i64>), StoreError> {
@@ -262,11 +305,33 @@ pub(super) fn client_of_row(row: &AnyRow) -> Result<(Client, Option<i64>), Store
         row.try_get::<String, _>("scopes")?.parse().map_err(|error| decode("scopes", Box::new(error)))?;
     let claims: Claims = serde_json::from_str(&row.try_get::<String, _>("claims")?)
         .map_err(|error| decode("claims", Box::new(error)))?;
+    let list = |column: &str| -> Result<Vec<String>, StoreError> {
+        Ok(row
+            .try_get::<String, _>(column)?
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect())
+    };
+    let authentication = row
+        .try_get::<String, _>("authentication")?
+        .parse()
+        .map_err(|error: ClientError| decode("authentication", Box::new(error)))?;
+    let grant_types = list("grant_types")?
+        .iter()
+        .map(|grant| grant.parse())
+        .collect::<Result<_, ClientError>>()
+        .map_err(|error| decode("grant_types", Box::new(error)))?;
     let client = Client {
         client_id,
         name: row.try_get("name")?,
         scopes,
         claims,
+        authentication,
+        grant_types,
+        redirect_uris: list("redirect_uris")?,
+        jwks: Some(row.try_get::<String, _>("jwks")?).filter(|jwks| !jwks.is_empty()),
+        audiences: list("audiences")?,
         created_at_ms: row.try_get("created_at_ms")?,
         disabled_at_ms: row.try_get("disabled_at_ms")?,
     };

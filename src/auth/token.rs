@@ -7,7 +7,7 @@
 //! T3 a revoked token, or one of a disabled client, is refused from the moment the revocation is known here, also
 //!    if it has been verified before.
 //! T4 if revocations could not be read for [`MAX_STALENESS`], no token passes.
-//! T5 a token holds no scope that its client does not hold now: one that a replica issued by what it knew before the
+//! T5 a token holds no scope that its client, or the user that it is for, does not hold now: one that a replica issued by what it knew before the
 //!    client's scopes shrank is refused.
 //!
 //! Leeway: none for `exp` (RFC 7519 allows none; the clock is the issuer's own or a replica's), 5 s for `nbf` and
@@ -30,7 +30,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::auth::error::{AuthError, TokenFault};
 use crate::auth::keys::{KeySet, TOKEN_TYPE};
-use crate::auth::principal::{Actor, Claims, ClientId, Principal};
+use crate::auth::principal::{Actor, Claims, ClientId, Principal, UserId};
 use crate::auth::scope::ScopeSet;
 use crate::auth::state::LiveState;
 use crate::store::StoreError;
@@ -296,7 +296,26 @@ impl Tokens {
                 }
             }
         }
-        Ok(())
+        if !UserId::names(&verified.principal.subject) {
+            return Ok(());
+        }
+        match snapshot.users.get(&verified.principal.subject) {
+            Some(record) => {
+                let killed = record.tokens_not_before_ms.is_some_and(|until| verified.issued_at_ms <= until);
+                let exceeds = verified.principal.scopes.iter().any(|scope| !record.user.scopes.covers(scope));
+                if killed || exceeds || record.user.disabled_at_ms.is_some() {
+                    return refuse(TokenFault::UserRevoked);
+                }
+                Ok(())
+            }
+            None => {
+                let deleted = snapshot.deleted.contains(&verified.principal.subject);
+                if deleted || verified.issued_at_ms + CLOCK_SKEW_MS < checked.at_ms {
+                    return refuse(TokenFault::UnknownUser);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Kills one token for all replicas, if it is `by`'s own. A token that does not hold needs no killing: `None`.

@@ -173,7 +173,7 @@ async fn create(config: &Config, clients: &Clients, args: CreateArgs) -> Result<
 }
 
 async fn update(clients: &Clients, args: UpdateArgs) -> Result<(), CliError> {
-    let change = ClientChange { name: args.name, scopes: args.scopes };
+    let change = ClientChange { name: args.name, scopes: args.scopes, ..ClientChange::default() };
     let client = clients.update(&known_id(&args.client_id)?, &change).await?;
     if args.json {
         return print_json(&as_value(&client));

@@ -164,7 +164,7 @@ impl Engine {
 }
 
 pub(super) fn viewer(context: &Context) -> Viewer {
-    Viewer { client_id: context.principal.client_id.to_string() }
+    Viewer { owner: context.principal.owner().to_owned() }
 }
 
 pub(super) fn index_name(name: &str) -> Result<IndexName, EngineError> {

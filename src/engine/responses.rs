@@ -46,8 +46,7 @@ impl Engine {
                 && context.principal.client_id.as_str().starts_with("local:")
                 || self.index_files.iter().any(|file| {
                     file.name.to_string() == index
-                        && (file.visibility == Visibility::Shared
-                            || owner == context.principal.client_id.as_str())
+                        && (file.visibility == Visibility::Shared || owner == context.principal.owner())
                         && crate::auth::Operation::Search.authorize(&context.principal, Some(&index)).is_ok()
                 });
             if !is_visible {

@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for DocumentId {
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Viewer {
-    pub client_id: String,
+    pub owner: String,
 }
 
 /// Where a document came from.

@@ -108,7 +108,7 @@ impl Rag {
         let now_ms = inner.now_ms();
         let sight = Sight { index: &new.index, owner: None, now_ms };
         let expires_at_ms = state.file.expires_at_ms(now_ms);
-        if let Some(mut known) = inner.documents.find_same(sight, &viewer.client_id, &content_key).await? {
+        if let Some(mut known) = inner.documents.find_same(sight, &viewer.owner, &content_key).await? {
             let is_whole = known.state != DocumentState::Failed
                 || state.tables.chunks_of(&known.document_id).await?.len() as u64 >= known.chunks;
             if is_whole {
@@ -126,7 +126,7 @@ impl Rag {
         let mut document = Document {
             document_id: DocumentId::new(),
             index: new.index,
-            owner: viewer.client_id.clone(),
+            owner: viewer.owner.clone(),
             source: new.source.to_string(),
             title: new.title,
             content_type: new.content_type,

@@ -94,7 +94,7 @@ impl IndexState {
     /// Whose documents `viewer` sees; `None`: everybody's.
     fn owner_seen_by<'a>(&self, viewer: &'a Viewer) -> Option<&'a str> {
         match self.file.visibility {
-            Visibility::Private => Some(&viewer.client_id),
+            Visibility::Private => Some(&viewer.owner),
             Visibility::Shared => None,
         }
     }

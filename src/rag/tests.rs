@@ -67,7 +67,7 @@ impl Place {
 }
 
 fn viewer(name: &str) -> Viewer {
-    Viewer { client_id: name.into() }
+    Viewer { owner: name.into() }
 }
 
 fn name(index: &str) -> IndexName {

@@ -19,6 +19,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "documents", include_str!("../../migrations/0002_documents.sql")),
     (3, "audit", include_str!("../../migrations/0003_audit.sql")),
     (4, "deleted_clients", include_str!("../../migrations/0004_deleted_clients.sql")),
+    (5, "users", include_str!("../../migrations/0005_users.sql")),
 ];
 
 /// What can go wrong below the rows.

@@ -110,7 +110,7 @@ async fn the_agent_answers_the_question_with_the_numbers_of_the_files() {
 
     // `steward demo` takes the same walk and comes to the same numbers.
     let scopes = AGENT_SCOPES.parse().unwrap();
-    let new = NewClient { name: "walker".to_owned(), scopes, claims: Default::default() };
+    let new = NewClient { name: "walker".to_owned(), scopes, ..NewClient::default() };
     let made = service.engine.auth().unwrap().clients().create(&new).await.unwrap();
     let credentials = Credentials::new(&made, &format!("{}/oauth/token", service.url));
     let report = steward::cli::demo::walk(&service.url, &credentials).await.unwrap();
@@ -159,8 +159,7 @@ async fn vectors_follow_with_progress_and_then_meaning_is_searchable() {
     // By meaning: once the vectors are there.
     let rag = service.engine.rag().unwrap();
     let owner = document_owner(&service, &token).await;
-    let ready =
-        rag.wait_embedded(&steward::rag::Viewer { client_id: owner }, &id.parse().unwrap()).await.unwrap();
+    let ready = rag.wait_embedded(&steward::rag::Viewer { owner }, &id.parse().unwrap()).await.unwrap();
     assert_eq!(ready.embedded_chunks, ready.chunks, "{:?}", ready.error);
     let (_, found) = search("food for passengers", "vector").await;
     assert!(found["hits"][0]["text"].as_str().unwrap().contains("Meals"), "{found:#}");

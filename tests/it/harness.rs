@@ -95,7 +95,7 @@ impl Service {
     /// Registers a client and returns its id and secret.
     pub async fn client(&self, scopes: &str) -> (String, String) {
         let scopes: ScopeSet = scopes.parse().unwrap();
-        let new = NewClient { name: "test".to_owned(), scopes, claims: Default::default() };
+        let new = NewClient { name: "test".to_owned(), scopes, ..NewClient::default() };
         let made = self.engine.auth().unwrap().clients().create(&new).await.unwrap();
         (made.client.client_id.to_string(), made.secret.expose_secret().to_owned())
     }

@@ -6,13 +6,17 @@
 //!    comes in between. Taking away is open to every administrator.
 //! H2 a change that takes scopes away kills the client's tokens; so does deleting it.
 
+use std::collections::BTreeSet;
+
 use sqlx::Row;
 
-use super::{Client, ClientError, Clients, NewClient, check, not_found};
+use super::{
+    Client, ClientAuthentication, ClientError, Clients, GrantType, NewClient, check, not_found, words,
+};
 use crate::auth::MAX_TOKEN_LIFETIME_S;
 use crate::auth::principal::ClientId;
 use crate::auth::scope::{Scope, ScopeSet};
-use crate::auth::state::client_of_row;
+use crate::auth::state::{client_of_row, select_clients};
 use crate::auth::token::CLOCK_SKEW_MS;
 use crate::store::StoreError;
 
@@ -24,6 +28,12 @@ pub const MAX_OVERLAP_MS: i64 = 30 * 24 * 3600 * 1000;
 pub struct ClientChange {
     pub name: Option<String>,
     pub scopes: Option<ScopeSet>,
+    pub authentication: Option<ClientAuthentication>,
+    pub grant_types: Option<BTreeSet<GrantType>>,
+    pub redirect_uris: Option<Vec<String>>,
+    /// `Some(None)` takes the keys away.
+    pub jwks: Option<Option<String>>,
+    pub audiences: Option<Vec<String>>,
 }
 
 /// What may be told about a secret that works.
@@ -53,23 +63,51 @@ impl Clients {
             name: change.name.clone().unwrap_or_else(|| before.name.clone()),
             scopes: change.scopes.clone().unwrap_or_else(|| before.scopes.clone()),
             claims: before.claims.clone(),
+            authentication: change.authentication.unwrap_or(before.authentication),
+            grant_types: change.grant_types.clone().unwrap_or_else(|| before.grant_types.clone()),
+            redirect_uris: change.redirect_uris.clone().unwrap_or_else(|| before.redirect_uris.clone()),
+            jwks: change.jwks.clone().unwrap_or_else(|| before.jwks.clone()),
+            audiences: change.audiences.clone().unwrap_or_else(|| before.audiences.clone()),
         };
         check(&after)?;
         self.require_held(after.scopes.iter().filter(|scope| !before.scopes.covers(scope)))?;
+        if after.authentication != before.authentication
+            || after.jwks != before.jwks
+            || after.redirect_uris != before.redirect_uris
+            || after.grant_types != before.grant_types
+        {
+            // Another way in is a way to everything that the client may do (H1).
+            self.require_held(before.scopes.iter())?;
+        }
         let narrowed = before.scopes.iter().any(|scope| !after.scopes.covers(scope));
         sqlx::query(
-            "UPDATE clients SET name = $1, scopes = $2, tokens_not_before_ms = COALESCE($3, tokens_not_before_ms) \
-             WHERE client_id = $4",
+            "UPDATE clients SET name = $1, scopes = $2, tokens_not_before_ms = COALESCE($3, tokens_not_before_ms), \
+             authentication = $4, grant_types = $5, redirect_uris = $6, jwks = $7, audiences = $8 \
+             WHERE client_id = $9",
         )
         .bind(after.name.as_str())
         .bind(after.scopes.to_string())
         .bind(narrowed.then(|| self.state.clock().now_ms()))
+        .bind(after.authentication.as_str())
+        .bind(words(after.grant_types.iter().map(|grant| grant.as_str())))
+        .bind(words(after.redirect_uris.iter().map(String::as_str)))
+        .bind(after.jwks.as_deref().unwrap_or_default())
+        .bind(words(after.audiences.iter().map(String::as_str)))
         .bind(client_id.as_str())
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::from)?;
         self.state.commit_change(transaction).await?;
-        Ok(Client { name: after.name, scopes: after.scopes, ..before })
+        Ok(Client {
+            name: after.name,
+            scopes: after.scopes,
+            authentication: after.authentication,
+            grant_types: after.grant_types,
+            redirect_uris: after.redirect_uris,
+            jwks: after.jwks,
+            audiences: after.audiences,
+            ..before
+        })
     }
 
     /// Removes a client with its secrets; its tokens are dead when this returns, elsewhere within a poll (H2). What it
@@ -142,14 +180,11 @@ impl Clients {
 
 /// The client as the change finds it. Other writers wait until the change ends.
 pub(super) async fn read(change: &mut Change, client_id: &ClientId) -> Result<Client, ClientError> {
-    let row = sqlx::query(
-        "SELECT client_id, name, scopes, claims, created_at_ms, disabled_at_ms, tokens_not_before_ms \
-         FROM clients WHERE client_id = $1",
-    )
-    .bind(client_id.as_str())
-    .fetch_optional(&mut **change)
-    .await
-    .map_err(StoreError::from)?
-    .ok_or_else(|| not_found(client_id))?;
+    let row = sqlx::query(select_clients!("WHERE client_id = $1"))
+        .bind(client_id.as_str())
+        .fetch_optional(&mut **change)
+        .await
+        .map_err(StoreError::from)?
+        .ok_or_else(|| not_found(client_id))?;
     Ok(client_of_row(&row)?.0)
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::auth::testing::Fixture;
 
 fn new(name: &str, scopes: &str) -> NewClient {
-    NewClient { name: name.into(), scopes: scopes.parse().unwrap(), claims: Claims::new() }
+    NewClient { name: name.into(), scopes: scopes.parse().unwrap(), ..NewClient::default() }
 }
 
 #[tokio::test]
@@ -162,7 +162,8 @@ async fn changes_from_many_callers_at_once_all_happen() {
 }
 
 fn change(name: Option<&str>, scopes: Option<&str>) -> ClientChange {
-    ClientChange { name: name.map(str::to_owned), scopes: scopes.map(|scopes| scopes.parse().unwrap()) }
+    let scopes = scopes.map(|scopes| scopes.parse().unwrap());
+    ClientChange { name: name.map(str::to_owned), scopes, ..ClientChange::default() }
 }
 
 #[tokio::test]
@@ -294,4 +295,90 @@ mod properties {
         "rag:read:notes",
         "admin:keys",
     ];
+}
+
+#[tokio::test]
+async fn what_a_client_is_registered_for_is_kept_and_can_be_changed() {
+    let fixture = Fixture::new().await;
+    let clients = fixture.auth.clients();
+    let app = NewClient {
+        authentication: ClientAuthentication::None,
+        grant_types: BTreeSet::from([GrantType::AuthorizationCode, GrantType::RefreshToken]),
+        redirect_uris: vec!["https://app.example/cb".into(), "http://127.0.0.1/cb".into()],
+        ..new("app", "semantic:read")
+    };
+    let made = clients.create(&app).await.unwrap().client;
+    assert_eq!(clients.get(&made.client_id).await.unwrap(), made);
+    assert_eq!(clients.list().await.unwrap(), [made.clone()]);
+    let change = ClientChange {
+        authentication: Some(ClientAuthentication::ClientSecret),
+        redirect_uris: Some(vec!["https://app.example/other".into()]),
+        audiences: Some(vec!["https://api.example".into()]),
+        ..ClientChange::default()
+    };
+    let changed = clients.update(&made.client_id, &change).await.unwrap();
+    assert_eq!(clients.get(&made.client_id).await.unwrap(), changed);
+    assert_eq!(changed.redirect_uris, ["https://app.example/other"]);
+    assert_eq!(changed.grant_types, made.grant_types);
+}
+
+#[tokio::test]
+async fn registrations_that_do_not_hold_together_are_refused() {
+    let fixture = Fixture::new().await;
+    let with = |change: fn(&mut NewClient)| {
+        let mut client = new("app", "semantic:read");
+        change(&mut client);
+        client
+    };
+    let bad: [(NewClient, &str); 7] = [
+        (with(|c| c.grant_types.clear()), "one grant type"),
+        (with(|c| c.grant_types = BTreeSet::from([GrantType::AuthorizationCode])), "redirect URI"),
+        (with(|c| drop(c.grant_types.insert(GrantType::RefreshToken))), "refresh_token needs"),
+        (with(|c| c.authentication = ClientAuthentication::None), "without authentication"),
+        (with(|c| c.authentication = ClientAuthentication::PrivateKeyJwt), "public keys"),
+        (with(|c| c.redirect_uris = vec!["http://app.example".into()]), "use https"),
+        (with(|c| c.audiences = vec!["api".into()]), "absolute URI"),
+    ];
+    for (client, reason) in bad {
+        let error = fixture.auth.clients().create(&client).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    assert!(fixture.auth.clients().list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn another_way_in_to_a_client_needs_all_that_the_client_may_do() {
+    let fixture = Fixture::new().await;
+    let made = fixture.auth.clients().create(&new("app", "sql:run")).await.unwrap().client;
+    let weak = fixture.auth.clients().limited_to(&"semantic:read".parse().unwrap());
+    let change = ClientChange {
+        grant_types: Some(BTreeSet::from([GrantType::ClientCredentials, GrantType::AuthorizationCode])),
+        redirect_uris: Some(vec!["https://attacker.example/cb".into()]),
+        ..ClientChange::default()
+    };
+    let error = weak.update(&made.client_id, &change).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InsufficientScope);
+    assert_eq!(fixture.auth.clients().get(&made.client_id).await.unwrap(), made);
+}
+
+#[tokio::test]
+async fn a_secret_is_of_no_use_to_a_client_that_authenticates_otherwise() {
+    let fixture = Fixture::new().await;
+    let app = NewClient {
+        authentication: ClientAuthentication::None,
+        grant_types: BTreeSet::from([GrantType::AuthorizationCode]),
+        redirect_uris: vec!["https://app.example/cb".into()],
+        ..new("app", "semantic:read")
+    };
+    let clients = fixture.auth.clients();
+    let made = clients.create(&app).await.unwrap();
+    let id = made.client.client_id.as_str();
+    assert!(matches!(clients.verify(id, &made.secret).await, Err(ClientError::BadCredentials)));
+    assert_eq!(clients.public(id).await.unwrap(), made.client);
+    clients.disable(&made.client.client_id).await.unwrap();
+    assert!(matches!(clients.public(id).await, Err(ClientError::BadCredentials)));
+    let confidential = clients.create(&new("other", "semantic:read")).await.unwrap().client;
+    let error = clients.public(confidential.client_id.as_str()).await.unwrap_err();
+    assert!(matches!(error, ClientError::BadCredentials), "an id alone is no authentication");
 }

@@ -61,7 +61,12 @@ async fn client_credentials_give_a_token_by_basic_and_by_post() {
 async fn a_clients_claims_reach_the_principal() {
     let fixture = Fixture::new().await;
     let claims = Claims::from([("carrier".to_owned(), json!("UA"))]);
-    let new = NewClient { name: "demo".into(), scopes: "semantic:read".parse().unwrap(), claims };
+    let new = NewClient {
+        name: "demo".into(),
+        scopes: "semantic:read".parse().unwrap(),
+        claims,
+        ..NewClient::default()
+    };
     let made = fixture.auth.clients().create(&new).await.unwrap();
     let response = token(&fixture, &[GRANT], Some(&basic_of(&made))).await.unwrap();
     let principal = fixture.auth.tokens().verify(response.access_token.expose()).unwrap();
@@ -73,7 +78,12 @@ async fn the_largest_registration_still_gives_a_token_that_verifies() {
     let fixture = Fixture::new().await;
     let scopes: Vec<String> = (0..45).map(|n| format!("sql:run:{}.{n:02}", "m".repeat(55))).collect();
     let claims = Claims::from([("x".to_owned(), json!("é".repeat(500)))]);
-    let new = NewClient { name: "m".repeat(64), scopes: scopes.join(" ").parse().unwrap(), claims };
+    let new = NewClient {
+        name: "m".repeat(64),
+        scopes: scopes.join(" ").parse().unwrap(),
+        claims,
+        ..NewClient::default()
+    };
     let made = fixture.auth.clients().create(&new).await.unwrap();
     let response = token(&fixture, &[GRANT], Some(&basic_of(&made))).await.unwrap();
     fixture.auth.tokens().verify(response.access_token.expose()).unwrap();
