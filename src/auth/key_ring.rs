@@ -7,11 +7,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::info;
 
 use crate::auth::clock::Clock;
 use crate::auth::keys::{Fingerprint, KeyError, KeyInfo, KeySource};
-use crate::auth::state::PollingGuard;
+use crate::auth::poll::{self, PollingGuard};
 use crate::auth::token::Tokens;
 
 /// Source and users of the keys.
@@ -85,24 +85,6 @@ impl KeyRing {
 
     /// Keeps refreshing until the returned guard is dropped. Needs a tokio runtime.
     pub(super) fn spawn_polling(self: &Arc<Self>, every: Duration) -> PollingGuard {
-        let ring = Arc::downgrade(self);
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(every);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut failing = false;
-            loop {
-                ticks.tick().await;
-                let Some(ring) = ring.upgrade() else { return };
-                match ring.refresh().await {
-                    Ok(_) => failing = false,
-                    Err(error) if !failing => {
-                        error!(%error, "cannot read the signing keys; going by the last known");
-                        failing = true;
-                    }
-                    Err(_) => {}
-                }
-            }
-        });
-        PollingGuard(task)
+        poll::spawn(self, every, "the signing keys", |ring| async move { ring.refresh().await })
     }
 }

@@ -31,6 +31,7 @@ pub mod keys;
 pub mod metadata;
 pub mod oauth_error;
 pub mod operations;
+mod poll;
 pub mod principal;
 pub mod scope;
 mod state;
@@ -60,7 +61,8 @@ pub use user::{NewUser, User, UserChange, UserError, UserWithPassword, Users};
 
 use crate::error::ErrorKind;
 use crate::store::{Store, StoreError};
-use state::{LiveState, POLL_EVERY, PollingGuard};
+use poll::PollingGuard;
+use state::{LiveState, POLL_EVERY};
 
 /// Lifetime of access tokens unless configured.
 pub const DEFAULT_TOKEN_LIFETIME_S: u64 = 3_600;

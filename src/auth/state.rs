@@ -19,6 +19,7 @@ use tracing::{error, warn};
 
 use crate::auth::client::{Client, ClientError};
 use crate::auth::clock::Clock;
+use crate::auth::poll::{self, PollingGuard};
 use crate::auth::principal::{Claims, ClientId};
 use crate::auth::scope::ScopeSet;
 use crate::auth::user::{User, select_users, user_of_row};
@@ -111,29 +112,12 @@ impl LiveState {
 
     /// Keeps refreshing until the returned guard is dropped. Needs a tokio runtime.
     pub fn spawn_polling(self: &Arc<Self>, every: Duration) -> PollingGuard {
-        let state = Arc::downgrade(self);
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(every);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut failing = false;
-            loop {
-                ticks.tick().await;
-                let Some(state) = state.upgrade() else { return };
-                match state.refresh().await {
-                    Ok(_) if failing => {
-                        warn!("reading clients and revocations works again");
-                        failing = false;
-                    }
-                    Ok(_) => {}
-                    Err(error) if !failing => {
-                        error!(%error, "cannot read clients and revocations; going by the last known");
-                        failing = true;
-                    }
-                    Err(_) => {}
-                }
-            }
-        });
-        PollingGuard(task)
+        poll::spawn(
+            self,
+            every,
+            "clients, users and revocations",
+            |state| async move { state.refresh().await },
+        )
     }
 
     pub(super) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
@@ -182,17 +166,6 @@ impl std::fmt::Debug for LiveState {
             .field("clients", &snapshot.clients.len())
             .field("revoked", &snapshot.revoked.len())
             .finish()
-    }
-}
-
-/// Ends the polling when dropped.
-#[derive(Debug)]
-#[must_use = "polling ends when this is dropped"]
-pub struct PollingGuard(pub(super) tokio::task::JoinHandle<()>);
-
-impl Drop for PollingGuard {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

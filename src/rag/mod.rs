@@ -223,12 +223,6 @@ impl Rag {
         self.inner.bodies.read(&document.body).await
     }
 
-    /// Where the body of a document is stored; for readers that stream it. The file never changes while it is there.
-    pub async fn body_path(&self, viewer: &Viewer, id: &DocumentId) -> Result<PathBuf, RagError> {
-        let (document, _) = self.inner.visible(viewer, id).await?;
-        Ok(self.inner.bodies.path(&document.body))
-    }
-
     /// Forgets a document: at once for every reader, then its chunks, vectors and, if nothing else needs it, its body.
     ///
     /// In a shared index whoever sees a document may delete it, so callers check the right to write.
