@@ -62,7 +62,7 @@ fi
 
 setup
 
-[ -d "$CARGO_TARGET_DIR/$folder/deps" ] || say "first build: 700 crates, ten to twenty minutes on two cores; later ones take seconds"
+[ -d "$CARGO_TARGET_DIR/$folder/deps" ] || say "first build: 700 crates, ten to twenty minutes on two cores (with --release up to an hour); later ones take seconds"
 cargo build --locked ${profile[@]+"${profile[@]}"} --bin steward || die "the build failed (reason above)"
 steward=$CARGO_TARGET_DIR/$folder/steward
 
