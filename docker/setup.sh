@@ -4,6 +4,7 @@
 #   setup            everything below, in order; cheap when nothing is missing
 #   setup_system     the system packages that the build and the scripts need; installs them when root, else names the command
 #   setup_rust       the Rust toolchain that Cargo.toml asks for
+#   setup_postgres   PostgreSQL for the tests that start one; installs it when root, else says what is skipped (test.sh calls it)
 #   setup_model      the embedding model and ONNX Runtime (docker/model/prepare.sh), and the variables that point to them
 #
 # Everything that is made lies in $STEWARD_CACHE (by default ~/.cache/steward), outside the checkout.
@@ -58,6 +59,35 @@ setup_system() {
   hash -r
   still=$(missing_packages | tr '\n' ' ')
   [ -z "$still" ] || die "still missing after apt-get: $still(is another python3 or protoc first in PATH?)"
+}
+
+# Where tests/it/postgres_server.rs looks.
+has_postgres() {
+  local folder
+  if has initdb && has pg_ctl && has postgres; then return 0; fi
+  for folder in /usr/lib/postgresql/*/bin; do
+    [ -x "$folder/initdb" ] && [ -x "$folder/pg_ctl" ] && [ -x "$folder/postgres" ] && return 0
+  done
+  return 1
+}
+
+# Never fails: without PostgreSQL, the tests that need it say that they are skipped.
+setup_postgres() {
+  local conf=/etc/postgresql-common/createcluster.conf
+  has_postgres && return 0
+  if ! has apt-get || [ "$(id -u)" != 0 ]; then
+    say "the tests on PostgreSQL are skipped: it is not installed (Debian: apt-get install postgresql)"
+    return 0
+  fi
+  say "installing postgresql"
+  {
+    apt-get update -q &&
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql-common &&
+      # The tests start servers of their own: no cluster of the system's is made or started.
+      if [ -e "$conf" ]; then sed -i 's/^#\{0,1\}create_main_cluster.*/create_main_cluster = false/' "$conf"; fi &&
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql
+  } >&2 || say "apt-get could not install postgresql (reason above); the tests that need it are skipped"
+  hash -r
 }
 
 setup_rust() {

@@ -44,6 +44,12 @@ pub enum ApiScope {
     /// Read the audit log.
     #[oai(rename = "admin:audit")]
     AdminAudit,
+    /// Call the protected endpoints of the example; opens no data.
+    #[oai(rename = "protected")]
+    Protected,
+    /// Call the highly confidential endpoint of the example; opens no data.
+    #[oai(rename = "highly_sensitive")]
+    HighlySensitive,
 }
 
 /// A caller with a valid access token.

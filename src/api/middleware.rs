@@ -25,8 +25,12 @@ pub fn current_request_id() -> String {
 }
 
 /// Gives each request an id: the trace id of a W3C `traceparent` if there is one, otherwise a new UUIDv7.
-/// It comes back as `X-Request-Id`.
-pub async fn request_id<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Result<Response> {
+/// It comes back as `X-Request-Id`. Adds the headers that every answer carries.
+pub async fn request_id<E: Endpoint>(
+    endpoint: Arc<E>,
+    request: Request,
+    transport_security: Option<HeaderValue>,
+) -> Result<Response> {
     let id: Arc<str> = trace_id(&request).unwrap_or_else(|| uuid::Uuid::now_v7().simple().to_string()).into();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = std::time::Instant::now();
@@ -40,6 +44,9 @@ pub async fn request_id<E: Endpoint>(endpoint: Arc<E>, request: Request) -> Resu
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(value) = transport_security {
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, value);
+    }
     let elapsed_ms = started.elapsed().as_millis();
     tracing::info!(request_id = %id, %method, path, status = response.status().as_u16(), elapsed_ms, "request");
     Ok(response)

@@ -6,6 +6,7 @@
 
 mod actions;
 mod admin;
+mod auth_test;
 mod caller;
 mod health;
 mod metadata;
@@ -20,6 +21,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use poem::http::HeaderValue;
 use poem::listener::{Acceptor, TcpAcceptor};
 use poem::{Endpoint, EndpointExt, Route, Server, get, post};
 use poem_openapi::{LicenseObject, OpenApiService, Tags};
@@ -41,10 +43,14 @@ pub(crate) enum ApiTag {
     Rag,
     /// Clients, signing keys, the audit log.
     Admin,
+    /// An example of an API behind the built-in tokens: open, protected, highly confidential.
+    AuthTest,
 }
 
-type Service =
-    OpenApiService<(metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api, admin::Api), ()>;
+type Service = OpenApiService<
+    (metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api, admin::Api, auth_test::Api),
+    (),
+>;
 
 fn service(engine: &Arc<Engine>) -> Service {
     let apis = (
@@ -54,6 +60,7 @@ fn service(engine: &Arc<Engine>) -> Service {
         actions::Api(engine.clone()),
         rag::Api(engine.clone()),
         admin::Api(engine.clone()),
+        auth_test::Api(engine.clone()),
     );
     OpenApiService::new(apis, "Steward", env!("CARGO_PKG_VERSION"))
         .summary("A data steward for AI agents")
@@ -76,6 +83,7 @@ pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
         // The first engine of the process wins; there is one outside tests, and there all share an issuer's form.
         let _ = caller::METADATA_URL.set(auth.issuer().resource_metadata_url());
     }
+    let transport_security = engine.config().strict_transport_security().map(HeaderValue::from_static);
     let v1 = service(&engine);
     let document = v1.spec();
     Route::new()
@@ -100,7 +108,9 @@ pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
         .catch_all_error(problem::from_framework)
         .around(middleware::limit_body)
         .data(engine)
-        .around(middleware::request_id)
+        .around(move |endpoint, request| {
+            middleware::request_id(endpoint, request, transport_security.clone())
+        })
 }
 
 /// A bound listener; the address is known before the first request.

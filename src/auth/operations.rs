@@ -95,6 +95,9 @@ operations! {
     ListKeys, "list_keys", "admin:keys", Untargeted, "List the signing keys with their states.";
     RotateKeys, "rotate_keys", "admin:keys", Untargeted, "Sign with the next key from now on, and retire the active one.";
     ListAuditEvents, "list_audit_events", "admin:audit", Untargeted, "Read who did what, when and with what outcome.";
+    AuthTestProtected, "auth_test_protected", "protected", Untargeted, "Example: an answer for holders of the scope protected.";
+    AuthTestProtectedPost, "auth_test_protected_post", "protected", Untargeted, "Example: turn a message into a haiku, for holders of the scope protected.";
+    AuthTestHighlyConfidential, "auth_test_highly_confidential", "highly_sensitive", Untargeted, "Example: an answer for holders of the scope highly_sensitive.";
 }
 
 impl Operation {

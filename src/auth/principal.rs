@@ -292,6 +292,11 @@ mod tests {
         assert_eq!(with("data:highly_sensitive"), Sensitivity::HighlySensitive);
         assert_eq!(with("data:protected data:highly_sensitive"), Sensitivity::HighlySensitive);
         assert_eq!(with("data:protected:x"), Sensitivity::Public, "no such scope can be granted");
+        assert_eq!(
+            with("protected highly_sensitive"),
+            Sensitivity::Public,
+            "the example's scopes open no data"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Scopes: what a token may do, as `area:verb` or `area:verb:target`.
+//! Scopes: what a token may do, as `area:verb` or `area:verb:target`; and two bare words, for the example endpoints.
 //!
 //! Pure: no I/O, no clock. Knows which areas and verbs exist; does not know which operation needs which of them
 //! (that is `operations`).
@@ -9,6 +9,8 @@
 //! What `*` means: in the last place of a target it stands for one or more segments (`flights.*` covers
 //! `flights.airports` and `flights.a.b`, not `flights`); anywhere else for exactly one (`*.get_daily` covers
 //! `weather.get_daily` alone among one-dot names). Without a target a scope covers every target of its area and verb.
+//!
+//! A bare word ([`BARE_SCOPES`]) is a scope without verb and target that covers itself alone.
 
 mod known;
 mod meet;
@@ -21,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorKind;
 
-pub use known::{KNOWN_SCOPES, KnownScope, TargetShape};
+pub use known::{BARE_SCOPES, KNOWN_SCOPES, KnownScope, TargetShape};
 
 /// Longest single scope, in bytes.
 pub const MAX_SCOPE_BYTES: usize = 256;
@@ -84,13 +86,13 @@ fn join(scopes: &[Scope]) -> String {
 }
 
 /// One scope. Area and verb: one or more of `a-z 0-9 _ -`; target: segments of `A-Z a-z 0-9 _ -` or a lone `*`,
-/// joined by dots; at most 256 bytes in all.
+/// joined by dots; at most 256 bytes in all. Or one of [`BARE_SCOPES`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Scope(String);
 
 impl Scope {
-    /// `area:verb`, or `area:verb:target`.
+    /// `area:verb`, `area:verb:target`, or a bare word.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -100,7 +102,7 @@ impl Scope {
         self.0.split(':').next().unwrap_or_default()
     }
 
-    /// The second part, such as `run`.
+    /// The second part, such as `run`; empty for a bare word.
     pub fn verb(&self) -> &str {
         self.0.split(':').nth(1).unwrap_or_default()
     }
@@ -112,10 +114,13 @@ impl Scope {
 
     /// `area:verb` without the target.
     pub fn untargeted(&self) -> Self {
-        Self(format!("{}:{}", self.area(), self.verb()))
+        match self.verb() {
+            "" => self.clone(),
+            verb => Self(format!("{}:{verb}", self.area())),
+        }
     }
 
-    /// The same area and verb with this target.
+    /// The same area and verb with this target; an error for a bare word, which takes none.
     pub fn with_target(&self, target: &str) -> Result<Self, ScopeError> {
         format!("{}:{}:{target}", self.area(), self.verb()).parse()
     }
@@ -181,6 +186,7 @@ impl FromStr for Scope {
         let scope = || text.escape_debug().to_string();
         let parts: Vec<&str> = text.split(':').collect();
         let (area, verb, target) = match parts[..] {
+            [word] if BARE_SCOPES.contains(&word) => return Ok(Self(text.to_owned())),
             [_] => return Err(ScopeError::NoVerb { scope: scope() }),
             [area, verb] => (area, verb, None),
             [area, verb, target] => (area, verb, Some(target)),
@@ -420,6 +426,28 @@ mod tests {
     }
 
     #[test]
+    fn the_bare_words_of_the_example_cover_themselves_and_no_data() {
+        for word in BARE_SCOPES {
+            let bare = scope(word);
+            assert_eq!((bare.area(), bare.verb(), bare.target()), (*word, "", None));
+            assert_eq!((bare.untargeted(), bare.would_do()), (bare.clone(), vec![bare.clone()]));
+            bare.check_grantable().unwrap();
+            assert!(bare.with_target("x").is_err());
+            let everything = ScopeSet::everything();
+            let others = everything.iter().filter(|other| **other != bare).cloned();
+            for other in others.chain(["protected:read", "protected:x:y"].map(scope)) {
+                assert!(!bare.covers(&other) && !other.covers(&bare), "{bare} and {other}");
+            }
+        }
+        for text in
+            ["Protected", "protected:", ":protected", "protecte", "protected2", "public", "*", "protected:*"]
+        {
+            assert!(text.parse::<Scope>().is_err(), "{text}");
+        }
+        assert!(scope("protected:read").check_grantable().is_err());
+    }
+
+    #[test]
     fn a_set_that_would_not_fit_into_a_token_is_refused() {
         let long: Vec<Scope> = (0..100).map(|n| scope(&format!("sql:run:{}.d{n}", "m".repeat(60)))).collect();
         assert!(matches!(ScopeSet::new(long), Err(ScopeError::SetTooLong { .. })));
@@ -472,6 +500,10 @@ mod tests {
 
     /// Few names, so that random scopes meet often enough to say something.
     fn any_scope() -> impl Strategy<Value = Scope> {
+        prop_oneof![6 => targeted_scope(), 1 => prop::sample::select(BARE_SCOPES).prop_map(scope)]
+    }
+
+    fn targeted_scope() -> impl Strategy<Value = Scope> {
         let segment = prop_oneof![Just("a"), Just("b"), Just("ab"), Just("*")];
         let target = proptest::option::of(proptest::collection::vec(segment, 1..4));
         (prop_oneof![Just("x"), Just("xy")], target).prop_map(|(verb, target)| match target {
@@ -517,7 +549,8 @@ mod tests {
 
         #[test]
         fn covering_is_inclusion_of_the_targets_named(a in any_scope(), b in any_scope()) {
-            let included = a.verb() == b.verb()
+            let included = a.area() == b.area()
+                && a.verb() == b.verb()
                 && (a.target().is_none() || b.target().is_some())
                 && all_targets().iter().all(|target| !names(&b, target) || names(&a, target));
             prop_assert_eq!(a.covers(&b), included);
@@ -543,7 +576,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_displays_as_it_was_written(text in "[a-z*:._-]{0,12}|[a-z]{1,3}:[a-z]{1,3}(:[A-Za-z*]{1,2}(\\.[a-z]{1,2})?)?") {
+        fn what_parses_displays_as_it_was_written(text in "[a-z*:._-]{0,12}|[a-z]{1,3}:[a-z]{1,3}(:[A-Za-z*]{1,2}(\\.[a-z]{1,2})?)?|protected:?|highly_sensitive") {
             if let Ok(scope) = text.parse::<Scope>() {
                 prop_assert_eq!(scope.to_string(), text);
             }

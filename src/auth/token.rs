@@ -6,9 +6,9 @@
 //! T2 nothing in a token is believed before its signature holds.
 //! T3 a revoked token, or one of a disabled client, is refused from the moment the revocation is known here, also
 //!    if it has been verified before.
-//! T4 if revocations could not be read for [`MAX_STALENESS`], no token passes.
-//! T5 a token holds no scope that its client, or the user that it is for, does not hold now: one that a replica issued by what it knew before the
-//!    client's scopes shrank is refused.
+//! T4 if revocations could not be read for [`MAX_STALENESS`], no token passes and none is issued.
+//! T5 a token holds no scope that its client, or the user that it is for, does not hold now: one that a replica issued
+//!    by what it knew before these scopes shrank is refused.
 //!
 //! Leeway: none for `exp` (RFC 7519 allows none; the clock is the issuer's own or a replica's), 5 s for `nbf` and
 //! `iat`, so that a replica whose clock is behind takes a token from one whose clock is ahead.
@@ -127,8 +127,12 @@ impl Tokens {
         self.keys.store(Arc::new(keys));
     }
 
-    /// Signs a token (about 0.03 ms with ES256 and EdDSA; RS256 takes a millisecond).
+    /// Signs a token (about 0.03 ms with ES256 and EdDSA; RS256 takes a millisecond). Refused while what is known of
+    /// clients and revocations is too old (T4): verifiers elsewhere go by the signature alone.
     pub fn issue(&self, spec: &TokenSpec) -> Result<IssuedToken, AuthError> {
+        if self.state.checked().at.elapsed() > self.max_staleness {
+            return Err(AuthError::RevocationUnknown);
+        }
         let now_ms = self.state.clock().now_ms();
         let now_s = now_ms.div_euclid(1000);
         let millisecond = u32::try_from(now_ms.rem_euclid(1000)).unwrap_or(0);

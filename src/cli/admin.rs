@@ -11,17 +11,11 @@ use super::CliError;
 use crate::audit::{Audit, Event, Outcome};
 use crate::auth::{Operation, Principal};
 use crate::config::Config;
-use crate::store::{Store, create_private_folder};
+use crate::store::Store;
 
 /// The service database, beside a running service or without one.
 pub async fn open_store(config: &Config) -> Result<Store, CliError> {
-    Ok(match config.database_url.as_str() {
-        "" => {
-            create_private_folder(&config.data_dir)?;
-            Store::open_sqlite(&config.data_dir.join("steward.sqlite")).await?
-        }
-        url => Store::open_url(url).await?,
-    })
+    Ok(Store::open(&config.database_url, &config.data_dir).await?)
 }
 
 /// Does the work and records how it ended; fails if that could not be recorded, though the work is done then.

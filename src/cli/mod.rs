@@ -39,9 +39,9 @@ pub struct Cli {
     /// Configuration [default: steward.yaml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Form of the log on stderr; RUST_LOG says how much of it
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    /// Form of the log on stderr, of which RUST_LOG says how much [default: text; json for a service in staging or production]
+    #[arg(long, global = true, value_enum)]
+    log_format: Option<LogFormat>,
     #[command(subcommand)]
     command: Command,
 }
@@ -97,7 +97,18 @@ impl Cli {
             Command::Check(_) => "off",
             _ => "error",
         };
-        logging::start(self.log_format, quiet);
+        logging::start(self.log_format.unwrap_or_else(|| self.default_log_format()), quiet);
+    }
+}
+
+impl Cli {
+    /// What is wrong with the configuration is told later, by whatever needs it.
+    fn default_log_format(&self) -> LogFormat {
+        let serves = matches!(self.command, Command::Serve(_));
+        match serves.then(|| Config::load(self.config.as_deref())) {
+            Some(Ok(config)) if config.environment.is_deployed() => LogFormat::Json,
+            _ => LogFormat::Text,
+        }
     }
 }
 

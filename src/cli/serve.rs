@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::shutdown;
 use super::{CliError, Exit};
@@ -34,16 +34,21 @@ pub async fn run(mut config: Config, args: ServeArgs) -> Result<Exit, CliError> 
     // Before anything else is asked to stop, so that no signal is lost.
     let shutdown = shutdown::requested()?;
     let address = config.server.listen;
+    config.check_environment()?;
+    for hint in config.hints() {
+        warn!(environment = %config.environment, "{hint}");
+    }
     // Taken now, so that a taken port is told before anything is opened; callers wait meanwhile.
     let server = BoundServer::bind(address).await.map_err(|source| listen_error(address, source))?;
     let (url, data_dir) = (config.public_url(), config.data_dir.clone());
+    let environment = config.environment;
     let engine =
         Engine::open(config, Parts::All).await.map_err(|error| match error.downcast_ref::<RagError>() {
             Some(RagError::InUse(_)) => CliError::InUse { folder: data_dir, reason: error.to_string() },
             _ => CliError::Open(error.to_string()),
         })?;
     let engine = Arc::new(engine);
-    info!(%address, docs = format!("{url}/docs"), "steward serves");
+    info!(%address, %environment, docs = format!("{url}/docs"), "steward serves");
     let served = server.run(engine.clone(), shutdown).await;
     engine.close().await;
     info!("steward has stopped");

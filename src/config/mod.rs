@@ -2,7 +2,10 @@
 //! deployments already use. Unknown keys are errors.
 //!
 //! C1 Secrets never stand in the file: they come from the environment or from files named here.
+//! C2 No error repeats a secret of the file or the environment.
 
+mod database_url;
+mod environment;
 mod limits;
 
 use std::collections::BTreeMap;
@@ -13,20 +16,26 @@ use figment::Figment;
 use figment::providers::{Env, Serialized};
 use serde::{Deserialize, Serialize};
 
+pub use database_url::{DatabaseUrl, DatabaseUrlError, shown as shown_database};
+pub use environment::{Environment, UnknownEnvironment};
 pub use limits::{SqlLimits, UploadLimits};
 
 use crate::auth::SigningAlgorithm;
 use crate::error::ErrorKind;
+use database_url::without_passwords;
 
 /// Everything that can be set. The defaults serve a checkout on a developer's machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// `development`, `test`, `staging` or `production`; the last two demand an https issuer, send HSTS and log JSON.
+    pub environment: Environment,
     pub server: ServerConfig,
     /// Everything that the service writes lives below this folder.
     pub data_dir: PathBuf,
-    /// `sqlite:` or `postgres:` URL of the service database; SQLite in the data folder when empty.
-    pub database_url: String,
+    /// `sqlite:`, `postgres:` or `postgresql:` URL of the service database; SQLite in the data folder when empty. With a
+    /// password only in the environment (C1); PostgreSQL's own `PGPASSWORD` and `PGPASSFILE` serve too.
+    pub database_url: DatabaseUrl,
     pub auth: AuthConfig,
     pub semantic: FolderConfig,
     pub actions: FolderConfig,
@@ -54,6 +63,8 @@ pub struct AuthConfig {
     pub audience: String,
     /// `ES256`, `RS256` or `EdDSA`: of signing keys that are made from now on.
     pub signing_algorithm: SigningAlgorithm,
+    /// The signing keys, in a folder that all replicas see; `<data_dir>/keys` when empty.
+    pub keys_dir: PathBuf,
 }
 
 /// A folder of YAML files.
@@ -88,9 +99,10 @@ impl Default for Config {
     fn default() -> Self {
         let local = WarehouseConfig::Local { path: "examples".into() };
         Self {
+            environment: Environment::default(),
             server: ServerConfig::default(),
             data_dir: ".steward".into(),
-            database_url: String::new(),
+            database_url: DatabaseUrl::default(),
             auth: AuthConfig::default(),
             semantic: FolderConfig { dir: "semantic".into() },
             actions: FolderConfig { dir: "actions".into() },
@@ -115,6 +127,7 @@ impl Default for AuthConfig {
             token_expiry_seconds: 3600,
             audience: String::new(),
             signing_algorithm: SigningAlgorithm::default(),
+            keys_dir: PathBuf::new(),
         }
     }
 }
@@ -137,8 +150,18 @@ pub enum ConfigError {
     Read { path: String, source: std::io::Error },
     #[error("{path} is not valid YAML: {message}")]
     Syntax { path: String, message: String },
-    #[error("configuration: {0}")]
-    Invalid(Box<figment::Error>),
+    #[error(
+        "{path}: database_url holds a password, which no file should; set DATABASE_URL in the environment instead, \
+         or leave the password out and set PGPASSWORD or PGPASSFILE"
+    )]
+    PasswordInFile { path: String },
+    #[error("configuration: {message}")]
+    Invalid { message: String },
+    #[error(
+        "in {environment}, the service must be reached by https, and `{url}` is not; set ISSUER_URL \
+         (server.public_url) to its https address, that of the proxy in front of it"
+    )]
+    InsecureIssuer { environment: Environment, url: String },
 }
 
 impl ConfigError {
@@ -160,18 +183,22 @@ impl Config {
             // Checked on its own first: a mistake in the file is told with its line.
             let options = serde_saphyr::options! {};
             serde_saphyr::from_str_with_options::<Option<Self>>(&text, options)
-                .map_err(|error| ConfigError::Syntax { path: shown.clone(), message: error.to_string() })?;
-            let value: Option<serde_json::Value> = serde_saphyr::from_str(&text)
-                .map_err(|error| ConfigError::Syntax { path: shown, message: error.to_string() })?;
+                .map_err(|error| syntax(&shown, &error))
+                .and_then(|config| match config {
+                    Some(config) if config.database_url.has_password() => {
+                        Err(ConfigError::PasswordInFile { path: shown.clone() })
+                    }
+                    _ => Ok(()),
+                })?;
+            let value: Option<serde_json::Value> =
+                serde_saphyr::from_str(&text).map_err(|error| syntax(&shown, &error))?;
             if let Some(value) = value {
                 figment = figment.merge(Serialized::defaults(value));
             }
         }
-        figment
-            .merge(short_names())
-            .merge(Env::prefixed("STEWARD__").split("__"))
-            .extract()
-            .map_err(|error| ConfigError::Invalid(Box::new(error)))
+        figment.merge(short_names()).merge(Env::prefixed("STEWARD__").split("__")).extract().map_err(
+            |error: figment::Error| ConfigError::Invalid { message: without_passwords(&error.to_string()) },
+        )
     }
 
     /// How clients reach the service, without a slash at the end.
@@ -179,6 +206,14 @@ impl Config {
         match self.server.public_url.trim_end_matches('/') {
             "" => format!("http://{}", self.server.listen),
             url => url.to_owned(),
+        }
+    }
+
+    /// The folder of signing keys.
+    pub fn keys_dir(&self) -> PathBuf {
+        match self.auth.keys_dir.as_os_str().is_empty() {
+            true => self.data_dir.join("keys"),
+            false => self.auth.keys_dir.clone(),
         }
     }
 
@@ -191,13 +226,26 @@ impl Config {
     }
 }
 
+/// The reader's messages show the lines around a mistake (C2).
+fn syntax(path: &str, error: &impl std::fmt::Display) -> ConfigError {
+    ConfigError::Syntax { path: path.to_owned(), message: without_passwords(&error.to_string()) }
+}
+
 /// The names that deployments of the kind already set.
 fn short_names() -> Env {
     Env::raw()
-        .only(&["ISSUER_URL", "TOKEN_EXPIRY_SECONDS", "DATABASE_URL", "STEWARD_MODELS_DIR", "ORT_DYLIB_PATH"])
+        .only(&[
+            "ENVIRONMENT",
+            "ISSUER_URL",
+            "TOKEN_EXPIRY_SECONDS",
+            "DATABASE_URL",
+            "STEWARD_MODELS_DIR",
+            "ORT_DYLIB_PATH",
+        ])
         .map(|key| {
             let key = key.as_str();
             for (short, long) in [
+                ("ENVIRONMENT", "environment"),
                 ("ISSUER_URL", "server.public_url"),
                 ("TOKEN_EXPIRY_SECONDS", "auth.token_expiry_seconds"),
                 ("DATABASE_URL", "database_url"),
@@ -243,6 +291,31 @@ mod tests {
             let error = load(&format!("auth: {{signing_algorithm: {bad}}}")).unwrap_err().to_string();
             assert!(error.contains("RS256"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_unknown_environment_is_an_error_that_names_what_there_is() {
+        assert_eq!(load("environment: Staging").unwrap().environment, Environment::Staging);
+        let error = load("environment: prod").unwrap_err().to_string();
+        assert!(error.contains("development, test, staging, production"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_the_file_is_refused_and_not_repeated_by_any_error() {
+        for text in [
+            "database_url: postgres://u:hunter2@h/d",
+            "database_url: postgresql://h/d?password=hunter2",
+            "database_url: mysql://u:hunter2@h/d",
+            "database_url: postgres://u:hunter2@h:bad/d",
+            "database_url: postgres://u:hunter2@h/d\nserver: {lisen: x}",
+            "server: {lisen: x}\ndatabase_url: postgres://u:hunter2@h/d",
+            "database_url: [postgres://u:hunter2@h/d]",
+            "database_url: \"postgres://u:hunter2@h/d",
+        ] {
+            let error = load(text).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
+        }
+        assert!(load("database_url: postgres://u@h/d").unwrap().database_url.is_postgres());
     }
 
     #[test]

@@ -7,8 +7,10 @@
 
 mod actions;
 mod admin;
+mod auth_test;
 mod documents;
 mod error;
+mod haiku;
 mod namespace;
 mod open;
 mod responses;
@@ -34,6 +36,7 @@ use crate::warehouse::Warehouse;
 
 pub use actions::{ActionAnswer, ActionCall, ActionSummary, Respond};
 pub use admin::NewSecret;
+pub use auth_test::{Greeting, MAX_MESSAGE_CHARACTERS};
 pub use documents::{IndexSummary, Stored, Upload};
 pub use error::EngineError;
 pub use open::{Parts, key_source};

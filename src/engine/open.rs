@@ -31,11 +31,11 @@ pub type OpenError = Box<dyn std::error::Error + Send + Sync>;
 impl Engine {
     /// Opens what `parts` asks for, creating the data folder where it is missing.
     pub async fn open(config: Config, parts: Parts) -> Result<Self, OpenError> {
+        if parts == Parts::All {
+            config.check_environment()?;
+        }
         crate::store::create_private_folder(&config.data_dir)?;
-        let store = match config.database_url.as_str() {
-            "" => Store::open_sqlite(&config.data_dir.join("steward.sqlite")).await?,
-            url => Store::open_url(url).await?,
-        };
+        let store = Store::open(&config.database_url, &config.data_dir).await?;
         let query = QueryEngine::new(config.sql.clone())?;
         let mut warehouses: BTreeMap<String, Arc<dyn Warehouse>> = BTreeMap::new();
         for (name, warehouse) in &config.warehouses {
@@ -110,10 +110,10 @@ fn auth_config(config: &Config) -> Result<AuthConfig, OpenError> {
     })
 }
 
-/// Where the signing keys come from: `JWT_PRIVATE_KEY` (and `JWT_PUBLIC_KEY`), or the data folder.
+/// Where the signing keys come from: `JWT_PRIVATE_KEY` (and `JWT_PUBLIC_KEY`), or the folder of keys.
 pub fn key_source(config: &Config) -> Result<KeySource, KeyError> {
     let variable = |name| std::env::var(name).ok();
-    let folder = KeyFolder::new(config.data_dir.join("keys"), config.auth.signing_algorithm);
+    let folder = KeyFolder::new(config.keys_dir(), config.auth.signing_algorithm);
     KeySource::choose(variable("JWT_PRIVATE_KEY").map(SecretString::from), variable("JWT_PUBLIC_KEY"), folder)
 }
 

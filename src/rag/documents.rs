@@ -3,6 +3,7 @@
 //! Knows SQL rows; must not know chunks, vectors or files.
 //! D1 this table alone decides what exists: a document that is not visible here is in no answer, whatever other
 //!    stores still hold of it.  D2 visible means: not `storing`, not expired, and in a private index one's own.
+//! D3 documents of other data folders do not exist here: replicas share the table, not the bodies and chunks.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -16,7 +17,7 @@ use crate::rag::body::BodyHash;
 use crate::rag::chunk::Preview;
 use crate::rag::error::RagError;
 use crate::rag::index_file::IndexName;
-use crate::store::Store;
+use crate::store::{FolderId, Store, now_ms};
 
 /// A document's id: `doc_` and 32 lowercase hexadecimal digits (a UUIDv7, so that ids sort by time).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -152,6 +153,9 @@ const COLUMNS: &str = "document_id, index_name, owner, source, title, content_ty
     size_bytes, tokens, chunks, embedded_chunks, state, error, response_table, records_pointer, metadata, outline, \
     preview, preview_is_cut, created_at_ms, expires_at_ms";
 
+/// How long another folder's replica has had to remove an expired document itself: a day, where it takes a minute.
+const FOREIGN_EXPIRED_MS: i64 = 24 * 3600 * 1000;
+
 /// `owner` is whose documents only, for a private index; `None` is everybody's.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sight<'a> {
@@ -164,23 +168,34 @@ pub(crate) struct Sight<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Documents {
     store: Store,
+    folder: FolderId,
 }
 
 impl Documents {
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// The documents of that data folder. Those from before folders had ids become its own, and all of them where no
+    /// other folder can be in use. Expired ones of other folders go: who would have removed them may be gone itself.
+    pub async fn open(store: Store, folder: FolderId) -> Result<Self, RagError> {
+        let whose = if store.serves_one() { "folder_id <> $1" } else { "folder_id = ''" };
+        let take_over = format!("UPDATE documents SET folder_id = $1 WHERE {whose}");
+        sqlx::query(sqlx::AssertSqlSafe(take_over)).bind(folder.as_str()).execute(store.pool()).await?;
+        sqlx::query("DELETE FROM documents WHERE folder_id <> $1 AND expires_at_ms < $2")
+            .bind(folder.as_str())
+            .bind(now_ms().saturating_sub(FOREIGN_EXPIRED_MS))
+            .execute(store.pool())
+            .await?;
+        Ok(Self { store, folder })
     }
 
     pub async fn insert(&self, document: &Document) -> Result<(), RagError> {
-        let placeholders = (1..=22).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
-        let sql = format!("INSERT INTO documents ({COLUMNS}) VALUES ({placeholders})");
+        let placeholders = (1..=23).map(|at| format!("${at}")).collect::<Vec<_>>().join(", ");
+        let sql = format!("INSERT INTO documents ({COLUMNS}, folder_id) VALUES ({placeholders})");
         sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(document.document_id.as_str())
             .bind(document.index.as_str())
             .bind(&document.owner)
             .bind(&document.source)
-            .bind(&document.title)
-            .bind(&document.content_type)
+            .bind(storable(&document.title))
+            .bind(storable(&document.content_type))
             .bind(document.body.as_str())
             .bind(&document.content_key)
             .bind(document.size_bytes as i64)
@@ -193,10 +208,11 @@ impl Documents {
             .bind(document.records.as_deref())
             .bind(json_text(&document.metadata)?)
             .bind(json_text(&document.outline)?)
-            .bind(&document.preview.text)
+            .bind(storable(&document.preview.text))
             .bind(i64::from(document.preview.is_cut))
             .bind(document.created_at_ms)
             .bind(document.expires_at_ms)
+            .bind(self.folder.as_str())
             .execute(self.store.pool())
             .await?;
         Ok(())
@@ -213,7 +229,7 @@ impl Documents {
         .bind(document.state.as_str())
         .bind(document.records.as_deref())
         .bind(json_text(&document.outline)?)
-        .bind(&document.preview.text)
+        .bind(storable(&document.preview.text))
         .bind(i64::from(document.preview.is_cut))
         .bind(document.document_id.as_str())
         .execute(self.store.pool())
@@ -234,7 +250,7 @@ impl Documents {
         )
         .bind(embedded_chunks as i64)
         .bind(state.as_str())
-        .bind(error)
+        .bind(error.map(storable))
         .bind(document.as_str())
         .execute(self.store.pool())
         .await?;
@@ -269,9 +285,10 @@ impl Documents {
 
     /// The row, visible or not.
     pub async fn find(&self, document: &DocumentId) -> Result<Option<Document>, RagError> {
-        let sql = format!("SELECT {COLUMNS} FROM documents WHERE document_id = $1");
+        let sql = format!("SELECT {COLUMNS} FROM documents WHERE document_id = $1 AND folder_id = $2");
         let row = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(document.as_str())
+            .bind(self.folder.as_str())
             .fetch_optional(self.store.pool())
             .await?;
         row.as_ref().map(document_of).transpose()
@@ -287,7 +304,7 @@ impl Documents {
         let sql = format!(
             "SELECT {COLUMNS} FROM documents WHERE index_name = $1 AND ($2 = '' OR owner = $3) AND state <> 'storing' \
              AND (expires_at_ms IS NULL OR expires_at_ms > $4) AND ($5 = '' OR document_id < $6) \
-             ORDER BY document_id DESC LIMIT $7"
+             AND folder_id = $7 ORDER BY document_id DESC LIMIT $8"
         );
         // '' stands for everybody: a client id is never empty.
         let owner = sight.owner.unwrap_or_default();
@@ -299,6 +316,7 @@ impl Documents {
             .bind(sight.now_ms)
             .bind(before)
             .bind(before)
+            .bind(self.folder.as_str())
             .bind(i64::from(limit))
             .fetch_all(self.store.pool())
             .await?;
@@ -307,8 +325,9 @@ impl Documents {
 
     /// How many documents of the index there are at all, visible or not.
     pub async fn count_all(&self, index: &IndexName) -> Result<u64, RagError> {
-        let row = sqlx::query("SELECT COUNT(*) AS n FROM documents WHERE index_name = $1")
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM documents WHERE index_name = $1 AND folder_id = $2")
             .bind(index.as_str())
+            .bind(self.folder.as_str())
             .fetch_one(self.store.pool())
             .await?;
         Ok(row.try_get::<i64, _>("n")? as u64)
@@ -320,12 +339,13 @@ impl Documents {
         let rows = sqlx::query(
             "SELECT document_id, title, source, chunks, embedded_chunks, state, error, metadata FROM documents \
              WHERE index_name = $1 AND ($2 = '' OR owner = $3) AND state <> 'storing' \
-             AND (expires_at_ms IS NULL OR expires_at_ms > $4)",
+             AND (expires_at_ms IS NULL OR expires_at_ms > $4) AND folder_id = $5",
         )
         .bind(sight.index.as_str())
         .bind(owner)
         .bind(owner)
         .bind(sight.now_ms)
+        .bind(self.folder.as_str())
         .fetch_all(self.store.pool())
         .await?;
         rows.iter()
@@ -354,13 +374,14 @@ impl Documents {
         let sql = format!(
             "SELECT {COLUMNS} FROM documents WHERE content_key = $1 AND index_name = $2 AND owner = $3 \
              AND state <> 'storing' AND (expires_at_ms IS NULL OR expires_at_ms > $4) \
-             ORDER BY document_id DESC LIMIT 1"
+             AND folder_id = $5 ORDER BY document_id DESC LIMIT 1"
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(content_key)
             .bind(sight.index.as_str())
             .bind(owner)
             .bind(sight.now_ms)
+            .bind(self.folder.as_str())
             .fetch_optional(self.store.pool())
             .await?;
         row.as_ref().map(document_of).transpose()
@@ -374,9 +395,11 @@ impl Documents {
         let mut found = Vec::new();
         for state in states {
             let rows = sqlx::query(
-                "SELECT document_id, index_name FROM documents WHERE state = $1 ORDER BY document_id",
+                "SELECT document_id, index_name FROM documents WHERE state = $1 AND folder_id = $2 \
+                 ORDER BY document_id",
             )
             .bind(state.as_str())
+            .bind(self.folder.as_str())
             .fetch_all(self.store.pool())
             .await?;
             for row in &rows {
@@ -388,18 +411,21 @@ impl Documents {
 
     /// Documents whose time is over.
     pub async fn expired(&self, now_ms: i64) -> Result<Vec<DocumentId>, RagError> {
-        let rows =
-            sqlx::query("SELECT document_id FROM documents WHERE expires_at_ms <= $1 AND state <> 'storing'")
-                .bind(now_ms)
-                .fetch_all(self.store.pool())
-                .await?;
+        let rows = sqlx::query(
+            "SELECT document_id FROM documents WHERE expires_at_ms <= $1 AND state <> 'storing' AND folder_id = $2",
+        )
+        .bind(now_ms)
+        .bind(self.folder.as_str())
+        .fetch_all(self.store.pool())
+        .await?;
         rows.iter().map(id_of).collect()
     }
 
     /// The ids of all documents of an index, visible or not.
     pub async fn all_ids(&self, index: &IndexName) -> Result<HashSet<String>, RagError> {
-        let rows = sqlx::query("SELECT document_id FROM documents WHERE index_name = $1")
+        let rows = sqlx::query("SELECT document_id FROM documents WHERE index_name = $1 AND folder_id = $2")
             .bind(index.as_str())
+            .bind(self.folder.as_str())
             .fetch_all(self.store.pool())
             .await?;
         rows.iter().map(|row| Ok(row.try_get("document_id")?)).collect()
@@ -407,8 +433,10 @@ impl Documents {
 
     /// The hashes of all bodies that some document needs.
     pub async fn needed_bodies(&self) -> Result<HashSet<String>, RagError> {
-        let rows =
-            sqlx::query("SELECT DISTINCT body_sha256 FROM documents").fetch_all(self.store.pool()).await?;
+        let rows = sqlx::query("SELECT DISTINCT body_sha256 FROM documents WHERE folder_id = $1")
+            .bind(self.folder.as_str())
+            .fetch_all(self.store.pool())
+            .await?;
         rows.iter().map(|row| Ok(row.try_get("body_sha256")?)).collect()
     }
 
@@ -421,10 +449,12 @@ impl Documents {
             .bind(document.as_str())
             .execute(&mut *transaction)
             .await?;
-        let row = sqlx::query("SELECT COUNT(*) AS n FROM documents WHERE body_sha256 = $1")
-            .bind(body.as_str())
-            .fetch_one(&mut *transaction)
-            .await?;
+        let row =
+            sqlx::query("SELECT COUNT(*) AS n FROM documents WHERE body_sha256 = $1 AND folder_id = $2")
+                .bind(body.as_str())
+                .bind(self.folder.as_str())
+                .fetch_one(&mut *transaction)
+                .await?;
         let needed_by: i64 = row.try_get("n")?;
         transaction.commit().await?;
         Ok((deleted.rows_affected() > 0).then_some(needed_by == 0))
@@ -443,6 +473,11 @@ pub(crate) struct Visible {
     pub error: Option<String>,
     /// JSON object of strings.
     pub metadata: String,
+}
+
+/// PostgreSQL takes no NUL in text; what people see of a body loses nothing by it.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 fn json_text<T: Serialize>(value: &T) -> Result<String, RagError> {
@@ -526,7 +561,8 @@ mod tests {
     async fn open() -> (tempfile::TempDir, Documents) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open_sqlite(&folder.path().join("s.db")).await.unwrap();
-        (folder, Documents::new(store))
+        let id = FolderId::of(folder.path()).unwrap();
+        (folder, Documents::open(store, id).await.unwrap())
     }
 
     #[test]
@@ -546,6 +582,56 @@ mod tests {
         documents.insert(&row).await.unwrap();
         assert_eq!(documents.find(&row.document_id).await.unwrap(), Some(row));
         assert_eq!(documents.find(&DocumentId::new()).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn documents_of_another_data_folder_are_not_there() {
+        let (_folder, here) = open().await;
+        let elsewhere = tempfile::tempdir().unwrap();
+        let id = FolderId::of(elsewhere.path()).unwrap();
+        // As on PostgreSQL, which others may be using: nothing is taken over.
+        let there = Documents { store: here.store.clone(), folder: id };
+        let (row, old) = (document("notes", "me"), document("notes", "me"));
+        here.insert(&row).await.unwrap();
+        there.insert(&old).await.unwrap();
+        let index: IndexName = "notes".parse().unwrap();
+        let sight = Sight { index: &index, owner: Some("me"), now_ms: 10 };
+        for (documents, mine, foreign) in [(&here, &row, &old), (&there, &old, &row)] {
+            assert_eq!(documents.find(&mine.document_id).await.unwrap().as_ref(), Some(mine));
+            assert_eq!(documents.find(&foreign.document_id).await.unwrap(), None);
+            assert_eq!(documents.list(sight, None, 10).await.unwrap(), std::slice::from_ref(mine));
+            assert_eq!(documents.visible(sight).await.unwrap().len(), 1);
+            assert_eq!(documents.all_ids(&index).await.unwrap().len(), 1);
+            assert_eq!(documents.count_all(&index).await.unwrap(), 1);
+            assert_eq!(documents.in_states(&[DocumentState::Indexed]).await.unwrap().len(), 1);
+            let same = documents.find_same(sight, "me", "key").await.unwrap().unwrap();
+            assert_eq!(same.document_id, mine.document_id);
+        }
+        // The other folder's row for the same body keeps nothing alive here.
+        assert_eq!(there.delete(&old.document_id, &old.body).await.unwrap(), Some(true));
+    }
+
+    #[tokio::test]
+    async fn where_one_service_alone_uses_the_database_a_new_folder_takes_its_documents_over() {
+        let (_folder, lost) = open().await;
+        let row = document("notes", "me");
+        lost.insert(&row).await.unwrap();
+        let fresh = tempfile::tempdir().unwrap();
+        let id = FolderId::of(fresh.path()).unwrap();
+        let found = Documents::open(lost.store.clone(), id).await.unwrap();
+        assert_eq!(found.find(&row.document_id).await.unwrap(), Some(row));
+    }
+
+    #[tokio::test]
+    async fn text_that_holds_nul_is_stored_without_it() {
+        let (_folder, documents) = open().await;
+        let preview = Preview { text: "a\0b".into(), is_cut: false };
+        let row =
+            Document { title: "t\0".into(), preview, outline: vec!["o\0".into()], ..document("notes", "me") };
+        documents.insert(&row).await.unwrap();
+        let found = documents.find(&row.document_id).await.unwrap().unwrap();
+        assert_eq!((found.title.as_str(), found.preview.text.as_str()), ("t\u{fffd}", "a\u{fffd}b"));
+        assert_eq!(found.outline, row.outline, "as JSON, it is escaped");
     }
 
     #[tokio::test]

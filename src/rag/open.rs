@@ -18,7 +18,7 @@ use crate::rag::index_file::IndexFile;
 use crate::rag::store::{IndexTables, LanceStore};
 use crate::rag::text_index::TextIndex;
 use crate::rag::{EmbedJob, IndexState, Inner, Rag, RagOptions, worker};
-use crate::store::{Store, create_private_folder};
+use crate::store::{FolderId, Store, create_private_folder};
 
 impl Rag {
     /// Opens retrieval in a data folder, mends what a crash left, and starts the background work.
@@ -48,7 +48,7 @@ impl Rag {
         let inner = Arc::new(Inner {
             chunking: Semaphore::new(options.max_concurrent_ingests.max(1)),
             indexes: states,
-            documents: Documents::new(store),
+            documents: Documents::open(store, FolderId::of(&options.data_folder)?).await?,
             bodies,
             body_lock: Mutex::new(()),
             embedder,

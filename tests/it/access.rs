@@ -187,6 +187,9 @@ fn calls() -> Vec<(Operation, &'static str, String, Option<Value>)> {
         get(ListKeys, "/admin/api/keys"),
         post(RotateKeys, "/admin/api/keys/rotate", json!({})),
         get(ListAuditEvents, "/admin/api/audit"),
+        get(AuthTestProtected, "/v1/auth-test/protected"),
+        post(AuthTestProtectedPost, "/v1/auth-test/protected_post", json!({"message": "x"})),
+        get(AuthTestHighlyConfidential, "/v1/auth-test/highly_confidential"),
     ]
 }
 

@@ -4,10 +4,15 @@
 
 mod access;
 mod admin;
+mod attacks;
+mod auth_test;
 mod bodies;
 mod demo_walk;
 mod documentation;
+mod environment;
 mod harness;
 mod metadata;
+mod postgres;
+mod postgres_server;
 mod restart;
 mod sql;

@@ -382,3 +382,26 @@ async fn a_secret_is_of_no_use_to_a_client_that_authenticates_otherwise() {
     let error = clients.public(confidential.client_id.as_str()).await.unwrap_err();
     assert!(matches!(error, ClientError::BadCredentials), "an id alone is no authentication");
 }
+
+#[tokio::test]
+async fn whatever_is_wrong_with_credentials_the_database_is_asked_and_for_what_is_right_it_is_not() {
+    let fixture = Fixture::new().await;
+    let (made, disabled) = (fixture.client("semantic:read").await, fixture.client("semantic:read").await);
+    let clients = fixture.auth.clients();
+    clients.disable(&disabled.client.client_id).await.unwrap();
+    // Whoever asks from now on fails by that, so that the same work shows as the same error.
+    fixture.auth.state.store().pool().close().await;
+    let wrong = SecretString::from("stw_wrong");
+    clients.verify(made.client.client_id.as_str(), &made.secret).await.unwrap();
+    for (id, secret) in [
+        (made.client.client_id.as_str(), &wrong),
+        ("nobody-00000000", &wrong),
+        ("nobody-00000000", &made.secret),
+        (disabled.client.client_id.as_str(), &wrong),
+        (disabled.client.client_id.as_str(), &disabled.secret),
+    ] {
+        let error = clients.verify(id, secret).await.unwrap_err();
+        assert!(matches!(error, ClientError::Store(_)), "{id}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{id}");
+    }
+}

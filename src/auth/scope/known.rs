@@ -16,13 +16,17 @@ pub enum TargetShape {
 /// One row of the closed table of scopes that can be granted.
 #[derive(Debug, Clone, Copy)]
 pub struct KnownScope {
-    /// `area:verb`.
+    /// `area:verb`, or a bare word.
     pub name: &'static str,
     /// What may follow as target.
     pub target: TargetShape,
     /// What holding it allows, for people.
     pub description: &'static str,
 }
+
+/// The scopes without a verb: those of the example endpoints `/v1/auth-test/*`, under the names that deployments of
+/// the kind already grant. They open nothing else, no column of any sensitivity in particular.
+pub const BARE_SCOPES: &[&str] = &["protected", "highly_sensitive"];
 
 /// Every scope that can be granted, in the order of the documents.
 pub const KNOWN_SCOPES: &[KnownScope] = &[
@@ -44,6 +48,16 @@ pub const KNOWN_SCOPES: &[KnownScope] = &[
         "data:highly_sensitive",
         TargetShape::None,
         "see columns marked highly_sensitive, and protected ones",
+    ),
+    known(
+        "protected",
+        TargetShape::None,
+        "call the protected endpoints of the example /v1/auth-test; no data",
+    ),
+    known(
+        "highly_sensitive",
+        TargetShape::None,
+        "call the highly confidential endpoint of the example /v1/auth-test; no data",
     ),
 ];
 

@@ -465,6 +465,14 @@ async fn without_news_of_revocations_for_too_long_no_token_passes() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let error = tokens.revoke(&token, &made.client.client_id).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "and no revocation is taken for done");
+    let spec = TokenSpec {
+        client_id: made.client.client_id.clone(),
+        subject: made.client.client_id.to_string(),
+        scopes: made.client.scopes.clone(),
+        claims: Claims::new(),
+        actor: None,
+    };
+    assert_eq!(tokens.issue(&spec).unwrap_err().kind(), ErrorKind::Unavailable, "and none is issued");
 }
 
 #[tokio::test]

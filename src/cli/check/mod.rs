@@ -53,7 +53,7 @@ async fn check(mut config: Config) -> Result<Report, CliError> {
     let folder =
         tempfile::tempdir().map_err(|source| CliError::Write { path: std::env::temp_dir(), source })?;
     config.data_dir = folder.path().to_path_buf();
-    config.database_url = String::new();
+    config.database_url = Default::default();
     let semantic_dir = config.semantic.dir.clone();
     let catalog = tokio::task::spawn_blocking(move || Catalog::load(&semantic_dir)).await?;
     let mut files = catalog.files + count_yaml(&config.actions.dir) + count_yaml(&config.indexes.dir);
