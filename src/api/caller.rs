@@ -38,6 +38,9 @@ pub enum ApiScope {
     /// Administer clients.
     #[oai(rename = "admin:clients")]
     AdminClients,
+    /// Administer users.
+    #[oai(rename = "admin:users")]
+    AdminUsers,
     /// List and rotate signing keys.
     #[oai(rename = "admin:keys")]
     AdminKeys,

@@ -15,6 +15,9 @@ use crate::engine::Engine;
 pub struct Me {
     pub client_id: String,
     pub subject: String,
+    /// The clients that act for the subject, the one acting now first; empty where the client asks for itself, or a
+    /// user's token was not handed on.
+    pub actors: Vec<String>,
     pub scopes: Vec<String>,
     /// The highest sensitivity of columns that exist for you.
     pub sensitivity: String,
@@ -36,6 +39,7 @@ impl Api {
         Ok(Json(Me {
             client_id: principal.client_id.to_string(),
             subject: principal.subject.clone(),
+            actors: principal.actors().map(str::to_owned).collect(),
             scopes: principal.scopes.iter().map(ToString::to_string).collect(),
             sensitivity: principal.sensitivity().as_str().to_owned(),
             expires_at_ms: principal.expires_at_ms,

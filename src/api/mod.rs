@@ -8,6 +8,7 @@ mod actions;
 mod admin;
 mod auth_test;
 mod caller;
+mod document;
 mod health;
 mod metadata;
 mod middleware;
@@ -41,16 +42,17 @@ pub(crate) enum ApiTag {
     Actions,
     /// Documents and retrieval.
     Rag,
-    /// Clients, signing keys, the audit log.
+    /// Clients, users, signing keys, the audit log.
     Admin,
     /// An example of an API behind the built-in tokens: open, protected, highly confidential.
     AuthTest,
 }
 
 type Service = OpenApiService<
-    (metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api, admin::Api, auth_test::Api),
+    (metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api, AdminApis, auth_test::Api),
     (),
 >;
+type AdminApis = (admin::clients::Api, admin::users::Api, admin::keys::Api, admin::audit::Api);
 
 fn service(engine: &Arc<Engine>) -> Service {
     let apis = (
@@ -59,7 +61,12 @@ fn service(engine: &Arc<Engine>) -> Service {
         sql::Api(engine.clone()),
         actions::Api(engine.clone()),
         rag::Api(engine.clone()),
-        admin::Api(engine.clone()),
+        (
+            admin::clients::Api(engine.clone()),
+            admin::users::Api(engine.clone()),
+            admin::keys::Api(engine.clone()),
+            admin::audit::Api(engine.clone()),
+        ),
         auth_test::Api(engine.clone()),
     );
     OpenApiService::new(apis, "Steward", env!("CARGO_PKG_VERSION"))
@@ -74,7 +81,7 @@ fn service(engine: &Arc<Engine>) -> Service {
 
 /// The OpenAPI 3.0 document.
 pub fn openapi_document(engine: &Arc<Engine>) -> String {
-    service(engine).spec()
+    document::document(&service(engine), engine, document::TokenUrl::Joined)
 }
 
 /// All routes with their middleware.
@@ -85,9 +92,9 @@ pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
     }
     let transport_security = engine.config().strict_transport_security().map(HeaderValue::from_static);
     let v1 = service(&engine);
-    let document = v1.spec();
+    let document = document::document(&v1, &engine, document::TokenUrl::Joined);
     Route::new()
-        .nest("/docs", v1.swagger_ui())
+        .nest("/docs", document::page(&v1, &engine))
         .at("/openapi.json", get(middleware::json_document(document)))
         .at("/oauth/token", post(oauth::token))
         .at("/token", post(oauth::token))

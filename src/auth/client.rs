@@ -5,6 +5,7 @@
 //! C2 an unknown client, a wrong secret and a disabled client are one error, after the same work.
 //! C3 disabling a client, or revoking its tokens, kills every token that it was issued until then.
 
+mod assertion;
 mod change;
 mod registration;
 
@@ -22,6 +23,7 @@ use subtle::{Choice, ConstantTimeEq};
 use uuid::Uuid;
 
 use crate::auth::clock::Clock;
+use crate::auth::keys::JwksError;
 use crate::auth::principal::{Claims, ClientId};
 use crate::auth::scope::{ScopeError, ScopeSet};
 use crate::auth::state::{ClientRecord, LiveState, client_of_row, select_clients};
@@ -41,7 +43,7 @@ const MAX_CLAIMS_BYTES: usize = 1024;
 /// What can go wrong with clients.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("client authentication failed: unknown client, wrong secret, or client disabled")]
+    #[error("client authentication failed: unknown client, wrong secret or assertion, or client disabled")]
     BadCredentials,
     #[error("there is no client {client_id}; `steward client list` shows those that exist")]
     NotFound { client_id: String },
@@ -71,6 +73,12 @@ pub enum ClientError {
     BadRedirectUri { uri: String, reason: &'static str },
     #[error("this registration does not hold together: {reason}")]
     BadRegistration { reason: &'static str },
+    #[error("the client's key set (jwks) will not do: {0}")]
+    BadJwks(#[from] JwksError),
+    #[error(
+        "this client authenticates by {}, so that a secret would be of no use to it; register it for client_secret first", .way.as_str()
+    )]
+    TakesNoSecret { way: ClientAuthentication },
     #[error("the operating system gave no random numbers for a secret")]
     NoRandomness,
     #[error(transparent)]
@@ -90,9 +98,10 @@ impl ClientError {
             | Self::UnknownGrantType { .. }
             | Self::UnknownAuthentication { .. }
             | Self::BadRedirectUri { .. }
-            | Self::BadRegistration { .. } => ErrorKind::InvalidInput,
+            | Self::BadRegistration { .. }
+            | Self::BadJwks(_) => ErrorKind::InvalidInput,
             Self::NotHeld { .. } => ErrorKind::InsufficientScope,
-            Self::Oneself { .. } => ErrorKind::Conflict,
+            Self::Oneself { .. } | Self::TakesNoSecret { .. } => ErrorKind::Conflict,
             Self::Scope(error) => error.kind(),
             Self::NoRandomness => ErrorKind::Internal,
             Self::Store(error) => error.kind(),
@@ -161,12 +170,21 @@ pub struct ClientWithSecret {
     pub secret: SecretString,
 }
 
+impl ClientWithSecret {
+    /// The secret, if the client can authenticate with it: doors show no other.
+    pub fn usable_secret(&self) -> Option<&SecretString> {
+        (self.client.authentication == ClientAuthentication::ClientSecret).then_some(&self.secret)
+    }
+}
+
 /// The registry of clients. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Clients {
     state: Arc<LiveState>,
     /// The most that can be given away; everything, if absent: the owner of the process.
     holder: Option<ScopeSet>,
+    /// Shared by all clones.
+    used: Arc<assertion::Cleaning>,
 }
 
 impl Clients {
@@ -176,13 +194,50 @@ impl Clients {
     }
 
     pub(super) fn new(state: Arc<LiveState>) -> Self {
-        Self { state, holder: None }
+        Self { state, holder: None, used: Arc::default() }
     }
 
     /// Registers a client and makes its first secret.
     pub async fn create(&self, new: &NewClient) -> Result<ClientWithSecret, ClientError> {
         check(new)?;
         self.require_held(new.scopes.iter())?;
+        let mut change = self.state.begin_change().await?;
+        let made = self.insert(&mut change, new).await?;
+        self.state.commit_change(change).await?;
+        Ok(made)
+    }
+
+    /// The client of that name as [`Self::find_by_name`] finds it, or a new one. However many processes ask at once, one
+    /// is made.
+    pub async fn find_or_create(&self, new: &NewClient) -> Result<Client, ClientError> {
+        if let Some(found) = self.find_by_name(&new.name).await? {
+            return Ok(found);
+        }
+        check(new)?;
+        self.require_held(new.scopes.iter())?;
+        let mut change = self.state.begin_change().await?;
+        // Others that make clients wait until this change ends; whoever was first is seen here.
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM clients WHERE name = $1")
+            .bind(new.name.as_str())
+            .fetch_one(&mut *change)
+            .await
+            .map_err(StoreError::from)?;
+        if count == 0 {
+            let made = self.insert(&mut change, new).await?;
+            self.state.commit_change(change).await?;
+            return Ok(made.client);
+        }
+        change.rollback().await.map_err(StoreError::from)?;
+        let found = self.find_by_name(&new.name).await?;
+        found.ok_or_else(|| ClientError::NotFound { client_id: new.name.clone() })
+    }
+
+    /// Expects what [`check`] and [`Self::require_held`] let through.
+    async fn insert(
+        &self,
+        change: &mut sqlx::Transaction<'static, sqlx::Any>,
+        new: &NewClient,
+    ) -> Result<ClientWithSecret, ClientError> {
         let client = Client {
             client_id: new_client_id(&new.name)?,
             name: new.name.clone(),
@@ -196,7 +251,6 @@ impl Clients {
             created_at_ms: self.state.clock().now_ms(),
             disabled_at_ms: None,
         };
-        let mut change = self.state.begin_change().await?;
         sqlx::query(
             "INSERT INTO clients (client_id, name, scopes, claims, created_at_ms, authentication, grant_types, \
              redirect_uris, jwks, audiences) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -211,11 +265,10 @@ impl Clients {
         .bind(words(client.redirect_uris.iter().map(String::as_str)))
         .bind(client.jwks.as_deref().unwrap_or_default())
         .bind(words(client.audiences.iter().map(String::as_str)))
-        .execute(&mut *change)
+        .execute(&mut **change)
         .await
         .map_err(StoreError::from)?;
-        let secret = self.insert_secret(&mut change, &client.client_id).await?;
-        self.state.commit_change(change).await?;
+        let secret = self.insert_secret(change, &client.client_id).await?;
         Ok(ClientWithSecret { client, secret })
     }
 
@@ -311,6 +364,9 @@ impl Clients {
         let mut change = self.state.begin_change().await?;
         let client = change::read(&mut change, client_id).await?;
         self.require_held(client.scopes.iter())?;
+        if client.authentication != ClientAuthentication::ClientSecret {
+            return Err(ClientError::TakesNoSecret { way: client.authentication });
+        }
         // secret_id is a UUIDv7: its order is the order of making.
         let live = sqlx::query(
             "SELECT secret_id, expires_at_ms FROM client_secrets \

@@ -29,9 +29,11 @@ pub enum TokenFault {
     WrongAudience,
     #[error("not valid yet")]
     NotYetValid,
-    #[error("token was revoked")]
+    #[error("token was revoked, or one that it was exchanged for")]
     Revoked,
-    #[error("client is disabled, lost scopes that the token holds, or had its tokens revoked")]
+    #[error(
+        "client is disabled, lost scopes that the token holds, or had its tokens revoked; or one whose token it was exchanged for"
+    )]
     ClientRevoked,
     #[error("client is not registered")]
     UnknownClient,
@@ -62,6 +64,8 @@ pub enum AuthError {
     RevocationUnknown,
     #[error("the token could not be signed")]
     Signing,
+    #[error("the token would take more than 8,192 bytes; ask for fewer scopes")]
+    OversizeToken,
     #[error("the service database does not answer; try again")]
     Store(#[from] StoreError),
 }
@@ -80,6 +84,7 @@ impl AuthError {
             Self::InsufficientScope { .. } => ErrorKind::InsufficientScope,
             Self::RevocationUnknown => ErrorKind::Unavailable,
             Self::Signing => ErrorKind::Internal,
+            Self::OversizeToken => ErrorKind::InvalidInput,
             Self::Store(error) => error.kind(),
         }
     }

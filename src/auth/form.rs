@@ -10,6 +10,7 @@ use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use secrecy::SecretString;
 
+use crate::auth::assertion::{ASSERTION_TYPE, Assertion};
 use crate::auth::oauth_error::{OAuthError, OAuthErrorCode};
 
 /// Most parameters of one request.
@@ -23,7 +24,8 @@ const MAX_CREDENTIAL_BYTES: usize = 256;
 pub(super) struct Form<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Form<'a> {
-    /// Checks P1, sizes and characters. `resource` alone may be repeated (RFC 8707 section 2).
+    /// Checks P1, sizes and characters. Only `resource` and `audience` may be repeated (RFC 8707 section 2, RFC 8693
+    /// section 2.1).
     pub(super) fn parse(fields: &'a [(String, String)]) -> Result<Self, OAuthError> {
         if fields.len() > MAX_PARAMETERS {
             return Err(invalid(format!("more than {MAX_PARAMETERS} parameters")));
@@ -37,7 +39,8 @@ impl<'a> Form<'a> {
             if name.chars().chain(value.chars()).any(char::is_control) {
                 return Err(invalid(format!("parameter {shown} holds a control character")));
             }
-            if name != "resource" && fields[..index].iter().any(|(earlier, _)| earlier == name) {
+            let repeatable = matches!(name.as_str(), "resource" | "audience");
+            if !repeatable && fields[..index].iter().any(|(earlier, _)| earlier == name) {
                 return Err(invalid(format!("parameter {shown} appears more than once")));
             }
         }
@@ -64,30 +67,34 @@ impl<'a> Form<'a> {
 }
 
 /// Who a client says that it is, and how it proves it.
-pub(super) struct ClientCredentials {
+pub(super) struct ClientCredentials<'a> {
     pub client_id: String,
-    pub proof: ClientProof,
+    pub proof: ClientProof<'a>,
 }
 
 /// What a client shows for itself.
-pub(super) enum ClientProof {
+pub(super) enum ClientProof<'a> {
     /// `client_secret_basic` or `client_secret_post`.
     Secret(SecretString),
+    /// `private_key_jwt`: read, but neither checked nor verified.
+    Assertion(Box<Assertion<'a>>),
     /// Nothing but its id: a public client.
     None,
 }
 
-impl ClientCredentials {
-    /// Reads client_secret_basic, client_secret_post, or the bare id of a public client; two ways at once are an error (P2).
-    pub(super) fn read(form: &Form<'_>, authorization: Option<&str>) -> Result<Self, OAuthError> {
+impl<'a> ClientCredentials<'a> {
+    /// Reads client_secret_basic, client_secret_post, private_key_jwt, or the bare id of a public client; two ways at
+    /// once are an error (P2).
+    pub(super) fn read(form: &Form<'a>, authorization: Option<&str>) -> Result<Self, OAuthError> {
         let (form_id, form_secret) = (form.get("client_id"), form.get("client_secret"));
-        let asserted = form.get("client_assertion").is_some() || form.get("client_assertion_type").is_some();
+        let (assertion, assertion_type) = (form.get("client_assertion"), form.get("client_assertion_type"));
+        let asserted = assertion.is_some() || assertion_type.is_some();
         let ways = [authorization.is_some(), form_secret.is_some(), asserted];
         if ways.iter().filter(|used| **used).count() > 1 {
             return Err(invalid("the client authenticates in more than one way; use one of them".into()));
         }
         if asserted {
-            return Err(invalid_client("client assertions are not taken; use the client's secret"));
+            return Self::from_assertion(assertion, assertion_type, form_id);
         }
         let credentials = match (authorization, form_id, form_secret) {
             (Some(header), form_id, _) => {
@@ -104,18 +111,38 @@ impl ClientCredentials {
             (None, None, Some(_)) => return Err(invalid("client_secret comes without client_id".into())),
             (None, None, None) => {
                 return Err(invalid_client(
-                    "the client must authenticate, with HTTP Basic or with client_id and client_secret in the body",
+                    "the client must authenticate, with HTTP Basic, with client_id and client_secret in the body, or with client_assertion",
                 ));
             }
         };
         let secret_length = match &credentials.proof {
             ClientProof::Secret(secret) => secrecy::ExposeSecret::expose_secret(secret).len(),
-            ClientProof::None => 0,
+            ClientProof::Assertion(_) | ClientProof::None => 0,
         };
         if credentials.client_id.len() > MAX_CREDENTIAL_BYTES || secret_length > MAX_CREDENTIAL_BYTES {
             return Err(invalid("client_id or client_secret is too long".into()));
         }
         Ok(credentials)
+    }
+
+    /// RFC 7521 section 4.2: `client_id` may be left out, and else must be the assertion's.
+    fn from_assertion(
+        assertion: Option<&'a str>,
+        assertion_type: Option<&'a str>,
+        form_id: Option<&'a str>,
+    ) -> Result<Self, OAuthError> {
+        let (Some(assertion), Some(assertion_type)) = (assertion, assertion_type) else {
+            return Err(invalid("client_assertion and client_assertion_type come together".into()));
+        };
+        if assertion_type != ASSERTION_TYPE {
+            return Err(invalid(format!("client_assertion_type must be {ASSERTION_TYPE}")));
+        }
+        let assertion = Assertion::parse(assertion)?;
+        if form_id.is_some_and(|form_id| form_id != assertion.client_id.as_str()) {
+            return Err(invalid("client_id differs from the one in client_assertion".into()));
+        }
+        let client_id = assertion.client_id.to_string();
+        Ok(Self { client_id, proof: ClientProof::Assertion(Box::new(assertion)) })
     }
 
     /// RFC 6749 section 2.3.1: id and secret are form-urlencoded, joined by a colon, then base64.
@@ -191,6 +218,7 @@ mod tests {
         let credentials = ClientCredentials::read(&Form::parse(&fields)?, authorization)?;
         let secret = match credentials.proof {
             ClientProof::Secret(secret) => secret.expose_secret().to_owned(),
+            ClientProof::Assertion(_) => "(assertion)".to_owned(),
             ClientProof::None => "(none)".to_owned(),
         };
         Ok((credentials.client_id, secret))

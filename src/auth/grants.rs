@@ -3,30 +3,42 @@
 //! Knows clients, tokens and form fields; does not know a web framework, status codes or the audit.
 //! R1 a client authenticates before anything is told to it about scopes, tokens or targets.
 //! R2 a token never holds a scope that its client is not registered for.
-//! R3 unknown client, wrong secret and disabled client give equal errors.
+//! R3 unknown client, wrong secret or key, and disabled client give equal errors.
+//! R4 a token of another client is, for a client, as good as unknown: neither introspection nor revocation tells.
 //!
 //! Each grant has a file of its own below `grants/`; what they share is here.
 
 mod client_credentials;
+mod introspection;
+mod password;
+mod target;
+mod token_exchange;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tracing::debug;
+use tracing::{debug, info};
 
-use crate::auth::client::{Client, ClientAuthentication, ClientError, Clients, GrantType};
+use crate::auth::client::{Client, ClientError, Clients, GrantType};
 use crate::auth::clock::Clock;
 use crate::auth::form::{ClientCredentials, ClientProof, Form};
+use crate::auth::metadata::TOKEN_PATH;
 use crate::auth::oauth_error::{OAuthError, OAuthErrorCode};
-use crate::auth::principal::{Actor, ClientId};
+use crate::auth::principal::ClientId;
 use crate::auth::scope::ScopeSet;
 use crate::auth::throttle::Throttle;
 use crate::auth::token::{AccessToken, Revocation, TokenSpec, Tokens};
 use crate::auth::user::Users;
+use password::PasswordGrant;
 
-/// How a client may authenticate.
-pub const CLIENT_AUTHENTICATION_METHODS: &[&str] = &["client_secret_basic", "client_secret_post"];
+pub use password::PasswordGrantConfig;
+
+pub use introspection::{IntrospectedToken, Introspection};
+
+/// How a client may authenticate. `none`, which a public client does, is not enough for introspection.
+pub const CLIENT_AUTHENTICATION_METHODS: &[&str] =
+    &["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
 
 /// A request to one of the OAuth endpoints. Deliberately without the URL: parameters in a query are never read.
 #[derive(Clone, Copy)]
@@ -46,6 +58,9 @@ pub struct TokenResponse {
     pub token_type: &'static str,
     pub expires_in: u64,
     pub scope: ScopeSet,
+    /// RFC 8693 section 2.2.1; absent for other grants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<&'static str>,
     /// For the audit.
     #[serde(skip)]
     pub client_id: ClientId,
@@ -57,32 +72,6 @@ pub struct TokenResponse {
     pub jti: String,
 }
 
-/// RFC 7662 section 2.2. Of a token that does not hold, only that.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Introspection {
-    pub active: bool,
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub token: Option<IntrospectedToken>,
-}
-
-/// What a token that holds says.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct IntrospectedToken {
-    pub scope: ScopeSet,
-    pub client_id: ClientId,
-    pub token_type: &'static str,
-    /// Epoch seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exp: Option<i64>,
-    pub sub: String,
-    pub aud: String,
-    pub iss: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jti: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub act: Option<Actor>,
-}
-
 /// The logic behind the OAuth endpoints.
 #[derive(Debug)]
 pub struct Grants {
@@ -90,7 +79,10 @@ pub struct Grants {
     users: Users,
     tokens: Arc<Tokens>,
     issuer: String,
+    token_endpoint: String,
     throttle: Throttle,
+    /// Absent while the password grant is off.
+    password: Option<PasswordGrant>,
     clock: Clock,
 }
 
@@ -102,7 +94,14 @@ impl Grants {
         issuer: String,
         clock: Clock,
     ) -> Self {
-        Self { clients, users, tokens, issuer, throttle: Throttle::new(), clock }
+        let token_endpoint = format!("{issuer}{TOKEN_PATH}");
+        let throttle = Throttle::new();
+        Self { clients, users, tokens, issuer, token_endpoint, throttle, password: None, clock }
+    }
+
+    /// The same with the password grant; callers that name no client are `client_id`.
+    pub(super) fn with_password_grant(self, client_id: ClientId) -> Self {
+        Self { password: Some(PasswordGrant::new(client_id)), ..self }
     }
 
     /// Answers a token request (RFC 6749 section 3.2).
@@ -110,16 +109,25 @@ impl Grants {
         let form = Form::parse(request.form)?;
         match self.grant_type(&form)? {
             GrantType::ClientCredentials => self.client_credentials(&form, request).await,
+            GrantType::TokenExchange => self.token_exchange(&form, request).await,
+            GrantType::Password => self.password(&form, request).await,
             other => Err(self.unsupported(other.as_str())),
         }
     }
 
     /// The grant types that this service is configured for.
     pub fn grant_types(&self) -> Vec<GrantType> {
-        vec![GrantType::ClientCredentials]
+        let mut supported = vec![GrantType::ClientCredentials, GrantType::TokenExchange];
+        if self.password.is_some() {
+            supported.push(GrantType::Password);
+        }
+        supported
     }
 
     fn grant_type(&self, form: &Form<'_>) -> Result<GrantType, OAuthError> {
+        if self.means_password(form) {
+            return Ok(GrantType::Password);
+        }
         let given = form.require("grant_type")?;
         let supported = self.grant_types();
         let grant = supported.into_iter().find(|grant| grant.as_str() == given);
@@ -150,6 +158,7 @@ impl Grants {
             token_type: "Bearer",
             expires_in: issued.expires_in_s,
             scope: issued.scopes,
+            issued_token_type: None,
             client_id: spec.client_id.clone(),
             subject: spec.subject.clone(),
             jti: issued.jti,
@@ -157,48 +166,19 @@ impl Grants {
     }
 
     /// Answers a revocation request (RFC 7009): the jti of the token that died, or none, since a token that does
-    /// not hold needs no revoking and is no error.
+    /// not hold, or is another client's (R4), is no error. Public clients may revoke their own.
     pub async fn revoke(&self, request: OAuthRequest<'_>) -> Result<Option<String>, OAuthError> {
         let form = Form::parse(request.form)?;
         let client = self.authenticate(&form, request).await?;
         match self.tokens.revoke(form.require("token")?, &client.client_id).await? {
             Some(Revocation::Done { jti }) => Ok(Some(jti)),
-            Some(Revocation::NotYours) => Err(OAuthError::new(
-                OAuthErrorCode::UnauthorizedClient,
-                "the token was issued to another client; only that client or an administrator can revoke it",
-            )),
+            // R4. RFC 7009 section 2.1 would have the client told, which would tell any client whether a token holds.
+            Some(Revocation::NotYours) => {
+                info!(client_id = %client.client_id, "a client asked to revoke a token of another; it stays");
+                Ok(None)
+            }
             None => Ok(None),
         }
-    }
-
-    /// Answers an introspection request (RFC 7662) of any authenticated client: whoever holds a token could read it
-    /// anyway, and what this adds is whether it still holds.
-    pub async fn introspect(&self, request: OAuthRequest<'_>) -> Result<Introspection, OAuthError> {
-        let form = Form::parse(request.form)?;
-        let client = self.authenticate(&form, request).await?;
-        if client.authentication == ClientAuthentication::None {
-            // RFC 7662 section 4: without authentication, anybody could scan for tokens.
-            return Err(OAuthError::bad_credentials());
-        }
-        let principal = match self.tokens.verify(form.require("token")?) {
-            Ok(principal) => principal,
-            Err(error) if error.kind() == crate::error::ErrorKind::Unauthenticated => {
-                return Ok(Introspection::default());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let token = IntrospectedToken {
-            scope: principal.scopes.clone(),
-            client_id: principal.client_id.clone(),
-            token_type: "Bearer",
-            exp: principal.expires_at_ms.map(|expires_ms| expires_ms / 1000),
-            sub: principal.subject.clone(),
-            aud: self.tokens.audience().to_owned(),
-            iss: self.issuer.clone(),
-            jti: principal.jti.clone(),
-            act: principal.actor.clone(),
-        };
-        Ok(Introspection { active: true, token: Some(token) })
     }
 
     /// The client behind the request, which must be registered for this grant.
@@ -221,11 +201,15 @@ impl Grants {
     async fn authenticate(&self, form: &Form<'_>, request: OAuthRequest<'_>) -> Result<Client, OAuthError> {
         let credentials = ClientCredentials::read(form, request.authorization)?;
         let now_ms = self.clock.now_ms();
+        if let ClientProof::Assertion(assertion) = &credentials.proof {
+            assertion.check(&self.issuer, &self.token_endpoint, now_ms)?;
+        }
         if let Some(wait_s) = self.throttle.wait_s(request.remote, &credentials.client_id, now_ms) {
             return Err(OAuthError::rate_limited(wait_s));
         }
         let verified = match &credentials.proof {
             ClientProof::Secret(secret) => self.clients.verify(&credentials.client_id, secret).await,
+            ClientProof::Assertion(assertion) => self.clients.by_assertion(assertion).await,
             ClientProof::None => self.clients.public(&credentials.client_id).await,
         };
         match verified {
@@ -240,18 +224,6 @@ impl Grants {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// RFC 8707: this service issues tokens for itself alone.
-    fn check_resource(&self, form: &Form<'_>) -> Result<(), OAuthError> {
-        let ours = self.tokens.audience();
-        for resource in form.all("resource") {
-            if resource != ours && resource.strip_suffix('/') != Some(ours) {
-                let description = format!("tokens are issued for the resource {ours} only");
-                return Err(OAuthError::new(OAuthErrorCode::InvalidTarget, description));
-            }
-        }
-        Ok(())
     }
 }
 

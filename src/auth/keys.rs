@@ -1,7 +1,7 @@
 //! Signing keys: where they come from, what each is for at present, and the JWKS.
 //!
-//! Knows what makes a set of keys; `pair` knows algorithms, `pem` texts, `folder` files and rotation. Does not know
-//! claims.
+//! Knows what makes a set of keys; `pair` knows algorithms, `pem` texts, `folder` files and rotation, `public` the keys
+//! of clients. Does not know claims.
 //! K1 exactly one key is active; it signs. Next, active and retired keys verify, and stand in the JWKS.
 //! K2 a private key is in no log, no error and no JWKS, and in no file that others can read.
 //! K3 a token is verified by the algorithm of its key; what its header says of it must agree, and chooses nothing.
@@ -11,13 +11,14 @@
 mod folder;
 mod pair;
 mod pem;
+mod public;
 
 use std::fmt;
 use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ use crate::store::StoreError;
 pub use folder::{Fingerprint, KeyFolder, PUBLISH_AHEAD_MS};
 use pair::Pair;
 pub use pair::{PublicJwk, SigningAlgorithm};
+pub use public::{CLIENT_ALGORITHMS, JwksError, MAX_JWKS_BYTES, MAX_JWKS_KEYS};
+pub(super) use public::{ClientAlgorithm, PublicKeys};
 
 /// RFC 9068 section 2.1.
 pub const TOKEN_TYPE: &str = "at+jwt";
@@ -221,9 +224,7 @@ impl SigningKey {
 
     /// Whether the base64url `signature` is this key's over `message`.
     pub(super) fn verifies(&self, message: &str, signature: &str) -> bool {
-        let algorithm = self.algorithm().for_verifying();
-        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.verifying, algorithm)
-            .unwrap_or(false)
+        signature_holds(self.algorithm().for_verifying(), &self.verifying, message, signature)
     }
 }
 
@@ -231,6 +232,11 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({:?} {} {})", self.state, self.algorithm(), self.kid())
     }
+}
+
+/// Whether the base64url `signature` over `message` is by that key and algorithm; a key of another type made none.
+fn signature_holds(algorithm: Algorithm, key: &DecodingKey, message: &str, signature: &str) -> bool {
+    jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, algorithm).unwrap_or(false)
 }
 
 /// All keys that verify, with the one that signs.

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::auth::client::GrantType;
 use crate::auth::grants::CLIENT_AUTHENTICATION_METHODS;
+use crate::auth::keys::CLIENT_ALGORITHMS;
 use crate::auth::scope::KNOWN_SCOPES;
 use crate::error::ErrorKind;
 
@@ -104,16 +105,21 @@ pub struct AuthorizationServerMetadata {
     pub response_types_supported: Vec<&'static str>,
     pub grant_types_supported: Vec<&'static str>,
     pub token_endpoint_auth_methods_supported: Vec<&'static str>,
+    pub token_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
     pub revocation_endpoint: String,
     pub revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    pub revocation_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
     pub introspection_endpoint: String,
     pub introspection_endpoint_auth_methods_supported: Vec<&'static str>,
+    pub introspection_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
 }
 
 impl AuthorizationServerMetadata {
     /// The document of this issuer.
     pub fn new(issuer: &Issuer, grant_types: &[GrantType]) -> Self {
         let methods = CLIENT_AUTHENTICATION_METHODS.to_vec();
+        let by_more_than_an_id = methods.iter().copied().filter(|method| *method != "none").collect();
+        let algorithms = CLIENT_ALGORITHMS.to_vec();
         Self {
             issuer: issuer.to_string(),
             token_endpoint: issuer.endpoint(TOKEN_PATH),
@@ -122,10 +128,13 @@ impl AuthorizationServerMetadata {
             response_types_supported: vec![],
             grant_types_supported: grant_types.iter().map(|grant| grant.as_str()).collect(),
             token_endpoint_auth_methods_supported: methods.clone(),
+            token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
             revocation_endpoint: issuer.endpoint(REVOCATION_PATH),
-            revocation_endpoint_auth_methods_supported: methods.clone(),
+            revocation_endpoint_auth_methods_supported: methods,
+            revocation_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
             introspection_endpoint: issuer.endpoint(INTROSPECTION_PATH),
-            introspection_endpoint_auth_methods_supported: methods,
+            introspection_endpoint_auth_methods_supported: by_more_than_an_id,
+            introspection_endpoint_auth_signing_alg_values_supported: algorithms,
         }
     }
 }

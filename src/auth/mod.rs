@@ -12,7 +12,8 @@
 //! | scope, operations, principal | what is allowed, pure |
 //! | client, credentials | the registry of clients, and handing out their secrets |
 //! | user | the registry of people, and their passwords |
-//! | keys, key_ring, token | signing and verifying, rotation |
+//! | keys, key_ring, token, jws | signing and verifying, rotation |
+//! | assertion | what a client signs to authenticate |
 //! | state | clients, users and revocations in memory, polled, so that no request waits for SQL |
 //! | grants, form, oauth_error, throttle | the endpoints' logic |
 //! | metadata | what is published about the service |
@@ -20,12 +21,14 @@
 //! What comes later finds its place: another grant is another branch of `Grants::token` and ends in a
 //! [`token::TokenSpec`] (which has `subject` and `actor` already).
 
+mod assertion;
 pub mod client;
 pub mod clock;
 pub mod credentials;
 pub mod error;
 mod form;
 pub mod grants;
+mod jws;
 pub mod key_ring;
 pub mod keys;
 pub mod metadata;
@@ -48,15 +51,17 @@ pub use client::{
 pub use clock::Clock;
 pub use credentials::{Credentials, CredentialsError, Ensured, ensure_client, write_credentials_file};
 pub use error::{AuthError, TokenFault};
-pub use grants::{Grants, Introspection, OAuthRequest, TokenResponse};
+pub use grants::{Grants, Introspection, OAuthRequest, PasswordGrantConfig, TokenResponse};
 pub use key_ring::KeyRing;
-pub use keys::{Jwks, KeyError, KeyFolder, KeyInfo, KeySet, KeySource, KeyState, SigningAlgorithm};
+pub use keys::{
+    Jwks, JwksError, KeyError, KeyFolder, KeyInfo, KeySet, KeySource, KeyState, SigningAlgorithm,
+};
 pub use metadata::{AuthorizationServerMetadata, Issuer, ProtectedResourceMetadata};
 pub use oauth_error::{OAuthError, OAuthErrorCode, StatusHint};
 pub use operations::{Operation, TargetRule};
 pub use principal::{Actor, Claims, ClientId, Principal, Sensitivity, UserId};
 pub use scope::{Scope, ScopeError, ScopeSet};
-pub use token::{AccessToken, IssuedToken, TokenSpec, Tokens};
+pub use token::{AccessToken, Ancestor, Exchanged, IssuedToken, TokenSpec, Tokens};
 pub use user::{NewUser, User, UserChange, UserError, UserWithPassword, Users};
 
 use crate::error::ErrorKind;
@@ -76,10 +81,14 @@ pub struct AuthConfig {
     pub issuer: Issuer,
     /// The resource identifier that tokens are for; the issuer if none is given.
     pub audience: Option<String>,
+    /// Further resources that tokens may be asked for (RFC 8707): services that verify our tokens by the JWKS.
+    pub resources: Vec<String>,
     /// `TOKEN_EXPIRY_SECONDS`: 1 to 604,800.
     pub token_lifetime_s: u64,
     /// `JWT_PRIVATE_KEY`, or `<data_dir>/keys`.
     pub keys: KeySource,
+    /// The password grant, for clients of the old kind; off if absent.
+    pub password_grant: Option<PasswordGrantConfig>,
 }
 
 /// Why the token service cannot start.
@@ -91,8 +100,14 @@ pub enum AuthSetupError {
         "the audience `{given}` is no absolute URI without fragment, such as https://steward.example.org"
     )]
     Audience { given: String },
+    #[error(
+        "auth.password_client names `{given}`, {reason}; leave it out to have a client made, or register one with `steward client create --name NAME --scopes SCOPES --grant-type password --authentication none`"
+    )]
+    PasswordClient { given: String, reason: &'static str },
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("reading the signing keys was interrupted")]
@@ -103,7 +118,10 @@ impl AuthSetupError {
     /// The caller's view of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Lifetime { .. } | Self::Audience { .. } => ErrorKind::InvalidInput,
+            Self::Lifetime { .. } | Self::Audience { .. } | Self::PasswordClient { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Self::Client(error) => error.kind(),
             Self::Keys(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Interrupted => ErrorKind::Internal,
@@ -131,12 +149,10 @@ impl Auth {
             return Err(AuthSetupError::Lifetime { given: config.token_lifetime_s });
         }
         let audience = match config.audience {
-            Some(given) => match url::Url::parse(&given) {
-                Ok(url) if url.fragment().is_none() => given.trim_end_matches('/').to_owned(),
-                _ => return Err(AuthSetupError::Audience { given }),
-            },
+            Some(given) => checked_resource(given)?.trim_end_matches('/').to_owned(),
             None => config.issuer.to_string(),
         };
+        let resources = config.resources.into_iter().map(checked_resource).collect::<Result<Vec<_>, _>>()?;
         let (source, now_ms) = (config.keys.clone(), clock.now_ms());
         let keys = tokio::task::spawn_blocking(move || source.open(now_ms))
             .await
@@ -145,11 +161,20 @@ impl Auth {
         let clients = Clients::new(state.clone());
         let users = Users::new(state.clone());
         let issuer = config.issuer.to_string();
-        let tokens =
-            Arc::new(Tokens::new(issuer.clone(), audience, config.token_lifetime_s, keys, state.clone()));
+        let tokens = Arc::new(Tokens::new(
+            issuer.clone(),
+            audience,
+            resources,
+            config.token_lifetime_s,
+            keys,
+            state.clone(),
+        ));
         let ring =
             Arc::new(KeyRing::new(config.keys, tokens.clone(), config.token_lifetime_s, clock.clone()));
-        let grants = Grants::new(clients.clone(), users.clone(), tokens.clone(), issuer, clock);
+        let mut grants = Grants::new(clients.clone(), users.clone(), tokens.clone(), issuer, clock);
+        if let Some(password) = &config.password_grant {
+            grants = grants.with_password_grant(password.client(&clients).await?);
+        }
         let polling = [state.spawn_polling(POLL_EVERY), ring.spawn_polling(POLL_EVERY)];
         Ok(Self { issuer: config.issuer, clients, users, tokens, grants, ring, state, _polling: polling })
     }
@@ -202,6 +227,16 @@ impl Auth {
     /// Looks for changes now instead of at the next poll; true if there were any.
     pub async fn refresh(&self) -> Result<bool, StoreError> {
         self.state.refresh().await
+    }
+}
+
+/// RFC 8707 section 2: an absolute URI without fragment.
+fn checked_resource(given: String) -> Result<String, AuthSetupError> {
+    let fits = url::Url::parse(&given).is_ok_and(|url| url.fragment().is_none());
+    if fits && !given.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Ok(given)
+    } else {
+        Err(AuthSetupError::Audience { given })
     }
 }
 

@@ -3,9 +3,11 @@
 use serde::Serialize;
 use tracing::error;
 
+use crate::auth::assertion::AssertionFault;
 use crate::auth::client::ClientError;
 use crate::auth::error::AuthError;
 use crate::auth::scope::ScopeError;
+use crate::auth::user::UserError;
 use crate::error::ErrorKind;
 use crate::store::StoreError;
 
@@ -146,9 +148,29 @@ impl From<ClientError> for OAuthError {
     }
 }
 
+impl From<UserError> for OAuthError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::BadCredentials => Self::new(OAuthErrorCode::InvalidGrant, error.to_string()),
+            UserError::Scope(error) => error.into(),
+            other => Self::ours(other.kind(), &other),
+        }
+    }
+}
+
 impl From<AuthError> for OAuthError {
     fn from(error: AuthError) -> Self {
-        Self::ours(error.kind(), &error)
+        match error {
+            AuthError::OversizeToken => Self::new(OAuthErrorCode::InvalidScope, error.to_string()),
+            other => Self::ours(other.kind(), &other),
+        }
+    }
+}
+
+impl From<AssertionFault> for OAuthError {
+    fn from(fault: AssertionFault) -> Self {
+        // RFC 7521 section 4.2.1. The fault is in the assertion alone, so that it tells nothing about any client.
+        Self::new(OAuthErrorCode::InvalidClient, format!("client_assertion: {fault}"))
     }
 }
 

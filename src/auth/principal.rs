@@ -219,6 +219,12 @@ impl Principal {
         &self.subject
     }
 
+    /// Who acts for the subject, the one acting now first.
+    pub fn actors(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(self.actor.as_ref(), |actor| actor.act.as_deref())
+            .map(|actor| actor.sub.as_str())
+    }
+
     /// The same principal with these scopes instead.
     pub fn with_scopes(self, scopes: ScopeSet) -> Self {
         Self { scopes, ..self }

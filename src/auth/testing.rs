@@ -3,10 +3,16 @@
 //! The database is an SQLite file, or a new database on the PostgreSQL server at `STEWARD_TEST_POSTGRES`
 //! (`postgres://user@host:port`, a user that may create databases) if that is set.
 
+mod client_key;
+
+pub(crate) use client_key::ClientKey;
+
 use super::*;
 
 pub(crate) const START_MS: i64 = 1_800_000_000_250;
 pub(crate) const ISSUER: &str = "https://steward.example";
+/// Another service that tokens may be asked for.
+pub(crate) const RESOURCE: &str = "https://weather.example/v1";
 
 pub(crate) struct Fixture {
     pub auth: Auth,
@@ -38,24 +44,40 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(START_MS);
         let url = new_database(folder.path()).await;
-        let auth = Self::replica_in(&folder, &url, &clock).await;
+        let auth = Self::replica_in(&folder, &url, &clock, |config| config).await.unwrap();
         Self { auth, clock, folder, url }
     }
 
     /// Another process's view of the same database and keys.
     pub(crate) async fn replica(&self) -> Auth {
-        Self::replica_in(&self.folder, &self.url, &self.clock).await
+        Self::replica_in(&self.folder, &self.url, &self.clock, |config| config).await.unwrap()
     }
 
-    async fn replica_in(folder: &tempfile::TempDir, url: &str, clock: &Clock) -> Auth {
+    /// The same with another configuration.
+    pub(crate) async fn replica_with(
+        &self,
+        change: impl FnOnce(AuthConfig) -> AuthConfig,
+    ) -> Result<Auth, AuthSetupError> {
+        Self::replica_in(&self.folder, &self.url, &self.clock, change).await
+    }
+
+    async fn replica_in(
+        folder: &tempfile::TempDir,
+        url: &str,
+        clock: &Clock,
+        change: impl FnOnce(AuthConfig) -> AuthConfig,
+    ) -> Result<Auth, AuthSetupError> {
         let config = AuthConfig {
             issuer: ISSUER.parse().unwrap(),
             audience: None,
+            resources: vec![RESOURCE.to_owned()],
             token_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
             keys: KeySource::Folder(key_folder(folder)),
+            password_grant: None,
         };
+        let config = change(config);
         let store = Store::open_url(url).await.unwrap();
-        Auth::open(config, store, clock.clone()).await.unwrap()
+        Auth::open(config, store, clock.clone()).await
     }
 
     /// The keys as the folder has them now; missing ones are made.
@@ -79,6 +101,19 @@ impl Fixture {
         (made, token)
     }
 
+    /// A client that authenticates by that key and may do whatever such a client may.
+    pub(crate) async fn keyed_client(&self, scopes: &str, key: &ClientKey) -> Client {
+        let new = NewClient {
+            name: "keyed".into(),
+            scopes: scopes.parse().unwrap(),
+            authentication: ClientAuthentication::PrivateKeyJwt,
+            grant_types: [GrantType::ClientCredentials, GrantType::TokenExchange].into(),
+            jwks: Some(key.jwks()),
+            ..NewClient::default()
+        };
+        self.auth.clients().create(&new).await.unwrap().client
+    }
+
     pub(crate) fn issue(&self, made: &ClientWithSecret) -> String {
         let spec = TokenSpec {
             client_id: made.client.client_id.clone(),
@@ -86,6 +121,8 @@ impl Fixture {
             scopes: made.client.scopes.clone(),
             claims: made.client.claims.clone(),
             actor: None,
+            audience: None,
+            exchanged: None,
         };
         self.auth.tokens().issue(&spec).unwrap().token.expose().to_owned()
     }

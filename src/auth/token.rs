@@ -2,39 +2,43 @@
 //!
 //! Knows keys, principals and the copy of revocations in memory; runs no SQL, except to revoke.
 //! T1 only this service's tokens pass: the header is exactly alg, typ and kid; alg is the key's own; issuer and
-//!    audience are ours alone; nothing in a token ever chooses the key's material or the algorithm.
+//!    audience are ours alone; nothing in a token ever chooses the key's material or the algorithm. A token that was
+//!    issued here for another resource opens nothing here: [`Tokens::inspect`] says what it is, and only that.
 //! T2 nothing in a token is believed before its signature holds.
 //! T3 a revoked token, or one of a disabled client, is refused from the moment the revocation is known here, also
 //!    if it has been verified before.
 //! T4 if revocations could not be read for [`MAX_STALENESS`], no token passes and none is issued.
 //! T5 a token holds no scope that its client, or the user that it is for, does not hold now: one that a replica issued
 //!    by what it knew before these scopes shrank is refused.
+//! T6 a token that was exchanged (RFC 8693) ends no later than the token that it was exchanged for, and dies with it.
 //!
 //! Leeway: none for `exp` (RFC 7519 allows none; the clock is the issuer's own or a replica's), 5 s for `nbf` and
 //! `iat`, so that a replica whose clock is behind takes a token from one whose clock is ahead.
 
 mod cache;
 mod claims;
+mod standing;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::debug;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::auth::error::{AuthError, TokenFault};
+use crate::auth::jws::Compact;
 use crate::auth::keys::{KeySet, TOKEN_TYPE};
-use crate::auth::principal::{Actor, Claims, ClientId, Principal, UserId};
+use crate::auth::principal::{Actor, Claims, ClientId, Principal};
 use crate::auth::scope::ScopeSet;
 use crate::auth::state::LiveState;
 use crate::store::StoreError;
-use cache::{Verified, VerifiedTokens};
+pub(super) use cache::Verified;
+use cache::VerifiedTokens;
+pub(super) use claims::Audience;
 use claims::{JoseHeader, NewClaims, TokenClaims};
 
 /// Longest token that is looked at.
@@ -45,6 +49,7 @@ pub const CLOCK_SKEW_MS: i64 = 5_000;
 pub const MAX_STALENESS: Duration = Duration::from_secs(30);
 /// A kid is a SHA-256 thumbprint in base64url.
 const KID_BYTES: usize = 43;
+
 /// A signed token. Shown to its client and nowhere else: `Debug` leaves it out.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
@@ -71,6 +76,27 @@ pub struct TokenSpec {
     pub scopes: ScopeSet,
     pub claims: Claims,
     pub actor: Option<Actor>,
+    /// The resource that it is for, as [`Tokens::resource`] gives it; this service if `None`.
+    pub audience: Option<String>,
+    /// What it is exchanged for, if it is (T6).
+    pub exchanged: Option<Exchanged>,
+}
+
+/// A token that another one is issued for in exchange, with those that it came from itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchanged {
+    /// When the first of them ends.
+    pub expires_at_ms: i64,
+    /// The nearest first.
+    pub ancestors: Vec<Ancestor>,
+}
+
+/// A token that another one descends from by exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ancestor {
+    pub jti: String,
+    /// To whom it was issued.
+    pub client_id: ClientId,
 }
 
 /// A new token and what the answer and the audit say of it.
@@ -86,6 +112,8 @@ pub struct IssuedToken {
 pub struct Tokens {
     issuer: String,
     audience: String,
+    /// Others that tokens may be asked for.
+    resources: Vec<String>,
     lifetime_s: u64,
     max_staleness: Duration,
     keys: ArcSwap<KeySet>,
@@ -97,6 +125,7 @@ impl Tokens {
     pub(super) fn new(
         issuer: String,
         audience: String,
+        resources: Vec<String>,
         lifetime_s: u64,
         keys: KeySet,
         state: Arc<LiveState>,
@@ -104,6 +133,7 @@ impl Tokens {
         Self {
             issuer,
             audience,
+            resources,
             lifetime_s,
             max_staleness: MAX_STALENESS,
             keys: ArcSwap::from_pointee(keys),
@@ -112,9 +142,19 @@ impl Tokens {
         }
     }
 
-    /// The audience of every token: this service's resource identifier.
+    /// This service's resource identifier: the audience of a token that is asked for without `resource`.
     pub fn audience(&self) -> &str {
         &self.audience
+    }
+
+    /// The resource that a request names (RFC 8707), if tokens are issued for it: this service, or one of those
+    /// configured. A slash at the end makes no difference.
+    pub fn resource(&self, given: &str) -> Option<&str> {
+        self.audiences().find(|known| is_same_resource(known, given))
+    }
+
+    fn audiences(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.audience).chain(&self.resources).map(String::as_str)
     }
 
     /// The keys in use.
@@ -139,34 +179,49 @@ impl Tokens {
         let jti =
             Uuid::new_v7(Timestamp::from_unix(NoContext, now_s.unsigned_abs(), millisecond * 1_000_000));
         let jti = jti.to_string();
-        let lifetime_s = i64::try_from(self.lifetime_s).unwrap_or(i64::MAX);
+        let latest_s = now_s.saturating_add(i64::try_from(self.lifetime_s).unwrap_or(i64::MAX));
+        let exchanged = spec.exchanged.as_ref();
+        let exp = exchanged.map_or(latest_s, |from| latest_s.min(from.expires_at_ms.div_euclid(1000)));
         let token = self.keys.load().active().sign(&NewClaims {
             iss: &self.issuer,
             sub: &spec.subject,
-            aud: &self.audience,
-            exp: now_s.saturating_add(lifetime_s),
+            aud: spec.audience.as_deref().unwrap_or(&self.audience),
+            exp,
             iat: now_s,
             jti: &jti,
             client_id: &spec.client_id,
             scope: &spec.scopes,
             claims: &spec.claims,
             act: &spec.actor,
+            exchanged_from: exchanged.map_or(&[], |from| &from.ancestors),
         });
         match token {
-            // Scopes and claims are limited where they are registered, so that this holds (see scope, client).
+            // Scopes and claims are limited where they are registered, so that this holds (see scope, client), but for
+            // a long chain of exchanges.
             Some(token) if token.len() <= MAX_TOKEN_BYTES => Ok(IssuedToken {
                 token: AccessToken(token),
                 jti,
-                expires_in_s: self.lifetime_s,
+                expires_in_s: exp.saturating_sub(now_s).max(0).unsigned_abs(),
                 scopes: spec.scopes.clone(),
             }),
-            _ => Err(AuthError::Signing),
+            Some(_) => Err(AuthError::OversizeToken),
+            None => Err(AuthError::Signing),
         }
     }
 
     /// Who the token says is asking, if it holds. No I/O; about 0.1 ms the first time, some microseconds after that.
     pub fn verify(&self, token: &str) -> Result<Arc<Principal>, AuthError> {
         Ok(self.verified(token)?.principal.clone())
+    }
+
+    /// The same with all else that the token says.
+    pub(super) fn verified(&self, token: &str) -> Result<Arc<Verified>, AuthError> {
+        let verified = self.inspect(token)?;
+        if verified.audience != self.audience {
+            debug!(jti = verified.jti, "token for another resource refused");
+            return Err(TokenFault::WrongAudience.into());
+        }
+        Ok(verified)
     }
 
     /// The principal behind an `Authorization` header's value.
@@ -184,7 +239,9 @@ impl Tokens {
         }
     }
 
-    fn verified(&self, token: &str) -> Result<Arc<Verified>, AuthError> {
+    /// What a token says that holds, whichever resource it is for. For telling about it, or ending it: whom it lets in
+    /// here is for [`Self::verify`] to say.
+    pub(super) fn inspect(&self, token: &str) -> Result<Arc<Verified>, AuthError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenFault::TooLong.into());
         }
@@ -205,16 +262,9 @@ impl Tokens {
 
     /// All that never changes for one token and one set of keys.
     fn check_token(&self, token: &str) -> Result<Verified, TokenFault> {
-        let mut parts = token.split('.');
-        let (Some(header), Some(claims), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(TokenFault::NotCompact);
-        };
-        // Strict decoding: no white space, no padding, no stray bits, so that one token has one spelling.
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::NotCompact);
-        let header = decode(header)?;
-        let header: JoseHeader<'_> = serde_json::from_slice(&header).map_err(|_| TokenFault::BadHeader)?;
+        let compact = Compact::split(token).ok_or(TokenFault::NotCompact)?;
+        let header: JoseHeader<'_> =
+            serde_json::from_slice(&compact.header).map_err(|_| TokenFault::BadHeader)?;
         if header.typ != TOKEN_TYPE {
             return Err(TokenFault::WrongType);
         }
@@ -224,18 +274,16 @@ impl Tokens {
         if header.alg != key.algorithm().as_str() {
             return Err(TokenFault::WrongAlgorithm);
         }
-        let signed = &token[..token.len() - signature.len() - 1];
-        if !key.verifies(signed, signature) {
+        if !key.verifies(compact.signed, compact.signature) {
             return Err(TokenFault::BadSignature);
         }
-        let claims: TokenClaims =
-            serde_json::from_slice(&decode(claims)?).map_err(|_| TokenFault::BadClaims)?;
+        let claims = compact.claims().ok_or(TokenFault::NotCompact)?;
+        let claims: TokenClaims = serde_json::from_slice(&claims).map_err(|_| TokenFault::BadClaims)?;
         if claims.iss != self.issuer {
             return Err(TokenFault::WrongIssuer);
         }
-        if !claims.aud.is_exactly(&self.audience) {
-            return Err(TokenFault::WrongAudience);
-        }
+        let audience = claims.aud.only().and_then(|given| self.audiences().find(|known| *known == given));
+        let audience = audience.ok_or(TokenFault::WrongAudience)?.to_owned();
         let latest_ms = self.state.clock().now_ms().saturating_add(CLOCK_SKEW_MS);
         let starts_s = claims.nbf.unwrap_or(claims.iat).max(claims.iat);
         if starts_s.saturating_mul(1000) > latest_ms {
@@ -259,72 +307,18 @@ impl Tokens {
         principal.add_own_claims();
         Ok(Verified {
             principal: Arc::new(principal),
+            audience,
             kid: key.kid().to_owned(),
             jti: claims.jti,
             issued_at_ms,
             expires_at_ms,
+            ancestors: claims.exchanged_from,
         })
     }
 
-    /// All that time and administrators change.
-    fn check_still_good(&self, verified: &Verified) -> Result<(), AuthError> {
-        if self.state.clock().now_ms() >= verified.expires_at_ms {
-            return Err(AuthError::ExpiredToken);
-        }
-        let checked = self.state.checked();
-        if checked.at.elapsed() > self.max_staleness {
-            return Err(AuthError::RevocationUnknown);
-        }
-        let refuse = |fault: TokenFault| {
-            debug!(%fault, jti = verified.jti, "token refused");
-            Err(AuthError::from(fault))
-        };
-        let snapshot = self.state.snapshot();
-        if snapshot.revoked.contains_key(&verified.jti) {
-            return refuse(TokenFault::Revoked);
-        }
-        match snapshot.clients.get(verified.principal.client_id.as_str()) {
-            Some(record) => {
-                let killed = record.tokens_not_before_ms.is_some_and(|until| verified.issued_at_ms <= until);
-                let mut scopes = verified.principal.scopes.iter();
-                let exceeds = scopes.any(|scope| !record.client.scopes.covers(scope));
-                if killed || exceeds || record.client.disabled_at_ms.is_some() {
-                    return refuse(TokenFault::ClientRevoked);
-                }
-            }
-            // Another replica may have registered the client after our last look; if not, it is gone.
-            None => {
-                let deleted = snapshot.deleted.contains(verified.principal.client_id.as_str());
-                if deleted || verified.issued_at_ms + CLOCK_SKEW_MS < checked.at_ms {
-                    return refuse(TokenFault::UnknownClient);
-                }
-            }
-        }
-        if !UserId::names(&verified.principal.subject) {
-            return Ok(());
-        }
-        match snapshot.users.get(&verified.principal.subject) {
-            Some(record) => {
-                let killed = record.tokens_not_before_ms.is_some_and(|until| verified.issued_at_ms <= until);
-                let exceeds = verified.principal.scopes.iter().any(|scope| !record.user.scopes.covers(scope));
-                if killed || exceeds || record.user.disabled_at_ms.is_some() {
-                    return refuse(TokenFault::UserRevoked);
-                }
-                Ok(())
-            }
-            None => {
-                let deleted = snapshot.deleted.contains(&verified.principal.subject);
-                if deleted || verified.issued_at_ms + CLOCK_SKEW_MS < checked.at_ms {
-                    return refuse(TokenFault::UnknownUser);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Kills one token for all replicas, if it is `by`'s own. A token that does not hold needs no killing: `None`.
+    /// Kills one token for all replicas, and those exchanged for it, if it is `by`'s own. A token that does not hold needs no killing: `None`.
     pub async fn revoke(&self, token: &str, by: &ClientId) -> Result<Option<Revocation>, AuthError> {
-        let verified = match self.verified(token) {
+        let verified = match self.inspect(token) {
             Ok(verified) => verified,
             Err(AuthError::InvalidToken { .. } | AuthError::ExpiredToken) => return Ok(None),
             // Not known whether it holds: no answer may pretend that it does not.
@@ -382,6 +376,11 @@ pub enum Revocation {
     },
     /// It was issued to another client, and stays valid.
     NotYours,
+}
+
+/// Whether two texts name one resource: a slash at the end makes no difference.
+pub(super) fn is_same_resource(one: &str, other: &str) -> bool {
+    one.strip_suffix('/').unwrap_or(one) == other.strip_suffix('/').unwrap_or(other)
 }
 
 /// The time in a version 7 UUID of the usual spelling.

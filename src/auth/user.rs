@@ -225,13 +225,10 @@ impl Users {
     /// Whether that password is that user's (U2). Some 30 ms of a core; callers count failures with a throttle.
     pub async fn verify(&self, name: &str, password: &SecretString) -> Result<User, UserError> {
         let name = username(name).unwrap_or_default();
-        let mut record = self.record(&name);
-        if record.is_none() {
-            // Another process may just have made the user.
-            self.state.refresh().await?;
-            record = self.record(&name);
-        }
-        let hash = record.as_ref().map(|record| record.password_hash.clone());
+        // Another process may just have made, changed or disabled the user. Asked for everybody, since a query for unknown
+        // users alone would tell them apart by time.
+        self.state.refresh().await?;
+        let hash = self.record(&name).map(|record| record.password_hash.clone());
         let matches = password::verify(password.clone(), hash).await?;
         // Looked up again: it may have been disabled while the hash was computed.
         match self.record(&name) {

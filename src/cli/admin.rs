@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat};
 
 use super::CliError;
 use crate::audit::{Audit, Event, Outcome};
-use crate::auth::{Operation, Principal};
+use crate::auth::{Claims, Operation, Principal};
 use crate::config::Config;
 use crate::store::Store;
 
@@ -39,6 +39,12 @@ pub async fn audited<T>(
     audit.record(&event).await?;
     audit.close(Duration::from_secs(10)).await?;
     outcome
+}
+
+/// Claims as somebody writes them at the command line.
+pub fn claims(text: &str) -> Result<Claims, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("claims are a JSON object such as {{\"carrier\": \"UA\"}}: {error}"))
 }
 
 /// RFC 3339 in UTC, to the second.

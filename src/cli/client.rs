@@ -1,17 +1,19 @@
 //! `steward client`: clients, straight in the service database; a running service notices within seconds.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::admin::{audited, open_store, time};
+use super::admin::{audited, claims, open_store, time};
 use super::output::{print, print_json, print_line, remark};
 use super::{CliError, Exit};
 use crate::auth::{
-    Client, ClientChange, ClientError, ClientId, Clients, Clock, Credentials, Ensured, NewClient, Operation,
-    ScopeSet, ensure_client, write_credentials_file,
+    Claims, Client, ClientAuthentication, ClientChange, ClientError, ClientId, ClientWithSecret, Clients,
+    Clock, Credentials, Ensured, GrantType, NewClient, Operation, ScopeSet, ensure_client,
+    write_credentials_file,
 };
 use crate::config::Config;
 
@@ -25,7 +27,15 @@ pub enum ClientCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Change a client's name or scopes; taking scopes away ends its tokens
+    /// Show one client
+    Show {
+        /// Its id, as `steward client list` shows it
+        client_id: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a client's name, scopes, claims or registration; taking scopes away or changing claims ends its tokens
     Update(UpdateArgs),
     /// Make a new secret; the old one goes on working for the overlap
     RotateSecret(RotateSecretArgs),
@@ -58,9 +68,78 @@ pub struct UpdateArgs {
     /// All scopes that it is to have, separated by spaces
     #[arg(long, group = "change")]
     scopes: Option<ScopeSet>,
+    #[command(flatten)]
+    registration: RegistrationArgs,
     /// As JSON
     #[arg(long)]
     json: bool,
+}
+
+// No doc comment: clap would make it the help of the commands that flatten this.
+// What a client is registered for. Given once or more, an option replaces all that was there.
+#[derive(Debug, Args, Default)]
+pub struct RegistrationArgs {
+    /// What row filters see of it, as a JSON object such as '{"carrier": "UA"}'
+    #[arg(long, group = "change", value_name = "JSON", value_parser = claims)]
+    claims: Option<Claims>,
+    /// client_secret, private_key_jwt, or none for a client that can keep no secret [default: client_secret]
+    #[arg(long, group = "change", value_name = "WAY")]
+    authentication: Option<ClientAuthentication>,
+    /// client_credentials, authorization_code, refresh_token, token_exchange or password; repeat it for more
+    /// [default: client_credentials]
+    #[arg(long = "grant-type", group = "change", value_name = "GRANT")]
+    grant_types: Vec<GrantType>,
+    /// Where the browser of its users may be sent back to; repeat it for more; '' for none
+    #[arg(long = "redirect-uri", group = "change", value_name = "URI")]
+    redirect_uris: Vec<String>,
+    /// Its public keys as a JSON Web Key Set (RFC 7517), for private_key_jwt
+    #[arg(long, group = "change", value_name = "FILE")]
+    jwks_file: Option<PathBuf>,
+    /// A resource whose tokens it may introspect; repeat it for more; '' for none
+    #[arg(long = "audience", group = "change", value_name = "URI")]
+    audiences: Vec<String>,
+}
+
+impl RegistrationArgs {
+    fn into_change(self) -> Result<ClientChange, CliError> {
+        let list = |items: Vec<String>| {
+            (!items.is_empty()).then(|| items.into_iter().filter(|item| !item.is_empty()).collect())
+        };
+        let jwks = match (self.jwks_file, self.authentication) {
+            (Some(path), _) => {
+                let text =
+                    std::fs::read_to_string(&path).map_err(|source| CliError::Read { path, source })?;
+                Some(Some(text.trim().to_owned()))
+            }
+            (None, None | Some(ClientAuthentication::PrivateKeyJwt)) => None,
+            // Another way to authenticate has no use for keys.
+            (None, Some(_)) => Some(None),
+        };
+        let grant_types: BTreeSet<GrantType> = self.grant_types.into_iter().collect();
+        Ok(ClientChange {
+            claims: self.claims,
+            authentication: self.authentication,
+            grant_types: (!grant_types.is_empty()).then_some(grant_types),
+            redirect_uris: list(self.redirect_uris),
+            jwks,
+            audiences: list(self.audiences),
+            ..ClientChange::default()
+        })
+    }
+
+    fn into_new(self, name: String, scopes: ScopeSet) -> Result<NewClient, CliError> {
+        let (given, default) = (self.into_change()?, NewClient::default());
+        Ok(NewClient {
+            name,
+            scopes,
+            claims: given.claims.unwrap_or_default(),
+            authentication: given.authentication.unwrap_or_default(),
+            grant_types: given.grant_types.unwrap_or(default.grant_types),
+            redirect_uris: given.redirect_uris.unwrap_or_default(),
+            jwks: given.jwks.flatten(),
+            audiences: given.audiences.unwrap_or_default(),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -75,7 +154,9 @@ pub struct RotateSecretArgs {
     json: bool,
 }
 
+// Declared, since clap takes a group that is not for one of which one option alone may be given.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("change").multiple(true)))]
 pub struct CreateArgs {
     /// For people to recognise it by; also the beginning of its id
     #[arg(long)]
@@ -83,6 +164,8 @@ pub struct CreateArgs {
     /// The most that its tokens may hold, separated by spaces, such as "semantic:read sql:run:flights.*"
     #[arg(long)]
     scopes: ScopeSet,
+    #[command(flatten)]
+    registration: RegistrationArgs,
     /// Do nothing if the file holds working credentials of a client of that name
     #[arg(long, requires = "credentials_file")]
     if_absent: bool,
@@ -104,6 +187,11 @@ pub async fn run(config: Config, command: ClientCommand) -> Result<Exit, CliErro
         }
         ClientCommand::List { json } => {
             audited(&store, Operation::ListClients, "", list(&clients, json)).await?;
+        }
+        ClientCommand::Show { client_id, json } => {
+            let work = async { Ok(clients.get(&known_id(&client_id)?).await?) };
+            let client = audited(&store, Operation::GetClient, &client_id, work).await?;
+            if json { print_json(&as_value(&client))? } else { print(as_text(&client).as_bytes())? }
         }
         ClientCommand::Update(args) => {
             let id = args.client_id.clone();
@@ -146,9 +234,16 @@ fn known_id(text: &str) -> Result<ClientId, CliError> {
 
 async fn create(config: &Config, clients: &Clients, args: CreateArgs) -> Result<(), CliError> {
     let token_url = format!("{}/oauth/token", config.public_url());
-    let new = NewClient { name: args.name, scopes: args.scopes, ..NewClient::default() };
+    let new = args.registration.into_new(args.name, args.scopes)?;
+    if args.credentials_file.is_some() && new.authentication != ClientAuthentication::ClientSecret {
+        let message = "a client that authenticates without a secret has nothing to write to a file; leave --credentials-file out";
+        return Err(CliError::Usage(message.to_owned()));
+    }
     let Some(path) = args.credentials_file else {
         let made = clients.create(&new).await?;
+        if made.usable_secret().is_none() {
+            return show_without_secret(&made, &token_url, args.json);
+        }
         let credentials = Credentials::new(&made, &token_url);
         return show(&made.client.name, &credentials, args.json);
     };
@@ -173,12 +268,12 @@ async fn create(config: &Config, clients: &Clients, args: CreateArgs) -> Result<
 }
 
 async fn update(clients: &Clients, args: UpdateArgs) -> Result<(), CliError> {
-    let change = ClientChange { name: args.name, scopes: args.scopes, ..ClientChange::default() };
+    let change = ClientChange { name: args.name, scopes: args.scopes, ..args.registration.into_change()? };
     let client = clients.update(&known_id(&args.client_id)?, &change).await?;
     if args.json {
         return print_json(&as_value(&client));
     }
-    print_line(&format!("{} is `{}` and may have: {}", client.client_id, client.name, client.scopes))
+    print(as_text(&client).as_bytes())
 }
 
 async fn rotate_secret(config: &Config, clients: &Clients, args: RotateSecretArgs) -> Result<(), CliError> {
@@ -204,6 +299,15 @@ fn show(name: &str, credentials: &Credentials, as_json: bool) -> Result<(), CliE
     }
     remark("steward: the secret is shown this once; only its hash is kept");
     print(format!("client_id      {client_id}\nclient_secret  {secret}\ntoken_url      {token_url}\nscopes         {scopes}\n").as_bytes())
+}
+
+fn show_without_secret(made: &ClientWithSecret, token_url: &str, as_json: bool) -> Result<(), CliError> {
+    if as_json {
+        let mut shown = as_value(&made.client);
+        shown["token_url"] = token_url.into();
+        return print_json(&shown);
+    }
+    print(format!("{}token_url       {token_url}\n", as_text(&made.client)).as_bytes())
 }
 
 fn tell_file(client: &Client, ensured: Ensured, path: &Path, as_json: bool) -> Result<(), CliError> {
@@ -237,9 +341,43 @@ async fn list(clients: &Clients, as_json: bool) -> Result<(), CliError> {
         let state =
             client.disabled_at_ms.map_or_else(|| "active".to_owned(), |at| format!("revoked {}", time(at)));
         let created = time(client.created_at_ms);
-        text += &format!("{:width$}  {created}  {state}  {}\n", client.client_id.as_str(), client.scopes);
+        let (id, scopes) = (client.client_id.as_str(), &client.scopes);
+        let (way, grants) = (client.authentication.as_str(), grants(client).join(","));
+        text += &format!("{id:width$}  {created}  {state}  {way}  {grants}  {scopes}\n");
     }
     print(text.as_bytes())
+}
+
+/// Short names, as the options take them.
+fn grants(client: &Client) -> Vec<&'static str> {
+    let short = |grant: &GrantType| match grant {
+        GrantType::TokenExchange => "token_exchange",
+        other => other.as_str(),
+    };
+    client.grant_types.iter().map(short).collect()
+}
+
+fn as_text(client: &Client) -> String {
+    let state =
+        client.disabled_at_ms.map_or_else(|| "active".to_owned(), |at| format!("revoked {}", time(at)));
+    let mut lines = vec![
+        ("client_id", client.client_id.to_string()),
+        ("name", client.name.clone()),
+        ("scopes", client.scopes.to_string()),
+        ("authentication", client.authentication.as_str().to_owned()),
+        ("grant_types", grants(client).join(" ")),
+        ("redirect_uris", client.redirect_uris.join(" ")),
+        ("audiences", client.audiences.join(" ")),
+        ("state", state),
+    ];
+    if !client.claims.is_empty() {
+        lines.push(("claims", json!(client.claims).to_string()));
+    }
+    lines
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name:14}  {value}\n"))
+        .collect()
 }
 
 fn as_value(client: &Client) -> Value {
@@ -247,6 +385,12 @@ fn as_value(client: &Client) -> Value {
         "client_id": client.client_id.as_str(),
         "name": client.name,
         "scopes": client.scopes.to_string(),
+        "claims": client.claims,
+        "authentication": client.authentication.as_str(),
+        "grant_types": client.grant_types,
+        "redirect_uris": client.redirect_uris,
+        "jwks": client.jwks.as_deref().and_then(|text| serde_json::from_str::<Value>(text).ok()),
+        "audiences": client.audiences,
         "created_at": time(client.created_at_ms),
         "disabled_at": client.disabled_at_ms.map(time),
     })
@@ -262,6 +406,7 @@ mod tests {
         let args = CreateArgs {
             name: "agent".to_owned(),
             scopes: "sql:run".parse().unwrap(),
+            registration: RegistrationArgs::default(),
             if_absent,
             credentials_file: file.map(Path::to_path_buf),
             json: true,
@@ -291,6 +436,90 @@ mod tests {
         let clients = Clients::open(open_store(&config).await.unwrap(), Clock::system()).await.unwrap();
         let error = clients.verify(&credentials.client_id, &credentials.client_secret).await.unwrap_err();
         assert!(matches!(error, ClientError::BadCredentials), "{error}");
+    }
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: ClientCommand,
+    }
+
+    async fn client(config: &Config, words: &[&str]) -> Result<Exit, CliError> {
+        let line = <Line as clap::Parser>::try_parse_from([&["client"], words].concat());
+        run(config.clone(), line.map_err(|error| CliError::Usage(error.to_string()))?.command).await
+    }
+
+    #[tokio::test]
+    async fn a_client_is_registered_for_what_the_options_say_and_changed_by_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+        let app = [
+            "create",
+            "--name",
+            "app",
+            "--scopes",
+            "semantic:read",
+            "--authentication",
+            "none",
+            "--grant-type",
+            "authorization_code",
+            "--grant-type",
+            "refresh_token",
+            "--redirect-uri",
+            "https://app.example/cb",
+            "--redirect-uri",
+            "http://127.0.0.1/cb",
+            "--claims",
+            r#"{"carrier": "UA"}"#,
+        ];
+        client(&config, &app).await.unwrap();
+        let clients = Clients::open(open_store(&config).await.unwrap(), Clock::system()).await.unwrap();
+        let found = clients.find_by_name("app").await.unwrap().unwrap();
+        assert_eq!(found.authentication, ClientAuthentication::None);
+        assert_eq!(
+            found.grant_types,
+            BTreeSet::from([GrantType::AuthorizationCode, GrantType::RefreshToken])
+        );
+        assert_eq!(found.redirect_uris, ["https://app.example/cb", "http://127.0.0.1/cb"]);
+        assert_eq!(found.claims["carrier"], "UA");
+        let id = found.client_id.as_str();
+
+        let file = folder.path().join("app.json");
+        let with_file = [&app[..], &["--credentials-file", file.to_str().unwrap()]].concat();
+        assert_eq!(client(&config, &with_file).await.unwrap_err().exit_code(), 2);
+        assert!(!file.exists());
+        assert!(client(&config, &["rotate-secret", id]).await.is_err(), "it would be of no use");
+
+        let exchange = [
+            "update",
+            id,
+            "--authentication",
+            "client_secret",
+            "--grant-type",
+            "token_exchange",
+            "--redirect-uri",
+            "",
+            "--audience",
+            "https://api.example",
+            "--claims",
+            "{}",
+        ];
+        client(&config, &exchange).await.unwrap();
+        let changed = clients.get(&found.client_id).await.unwrap();
+        assert_eq!(changed.grant_types, BTreeSet::from([GrantType::TokenExchange]));
+        assert_eq!((changed.redirect_uris.len(), changed.claims.len()), (0, 0));
+        assert_eq!(changed.audiences, ["https://api.example"]);
+        client(&config, &["show", id, "--json"]).await.unwrap();
+        for bad in [
+            &["update", id][..],
+            &["update", id, "--grant-type", "implicit"],
+            &["update", id, "--authentication", "password"],
+            &["update", id, "--claims", "UA"],
+        ] {
+            assert_eq!(client(&config, bad).await.unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+        let missing = ["update", id, "--jwks-file", "absent.json"];
+        assert!(client(&config, &missing).await.unwrap_err().to_string().contains("absent.json"));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::demo::DemoError;
 use super::demo_api::DemoApiError;
 use crate::audit::AuditError;
-use crate::auth::{ClientError, CredentialsError, KeyError, ScopeError};
+use crate::auth::{ClientError, CredentialsError, KeyError, ScopeError, UserError};
 use crate::config::ConfigError;
 use crate::engine::EngineError;
 use crate::error::ErrorKind;
@@ -51,6 +51,8 @@ pub enum CliError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -93,6 +95,7 @@ impl CliError {
             }
             Self::Scope(error) => error.kind(),
             Self::Client(error) => error.kind(),
+            Self::User(error) => error.kind(),
             Self::Credentials(error) => error.kind(),
             Self::Keys(error) => error.kind(),
             Self::Audit(error) => error.kind(),

@@ -16,9 +16,11 @@ mod http;
 mod key;
 mod logging;
 mod output;
+mod password;
 mod serve;
 mod shutdown;
 mod sql;
+mod user;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,6 +55,9 @@ enum Command {
     /// Administer the clients that may ask for tokens
     #[command(subcommand)]
     Client(client::ClientCommand),
+    /// Administer the users that may log in
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// List and rotate the keys that sign tokens
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -118,6 +123,7 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
     match cli.command {
         Command::Serve(args) => serve::run(config()?, args).await,
         Command::Client(command) => client::run(config()?, command).await,
+        Command::User(command) => user::run(config()?, command).await,
         Command::Key(command) => key::run(config()?, command).await,
         Command::Audit(args) => audit::run(config()?, args).await,
         Command::Sql(args) => sql::run(config()?, args).await,

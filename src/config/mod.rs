@@ -61,10 +61,18 @@ pub struct AuthConfig {
     pub token_expiry_seconds: u32,
     /// Who may be asked for by `resource` (RFC 8707); the issuer when empty.
     pub audience: String,
+    /// Further resources that tokens may be asked for: services that verify them by the JWKS.
+    pub resources: Vec<String>,
     /// `ES256`, `RS256` or `EdDSA`: of signing keys that are made from now on.
     pub signing_algorithm: SigningAlgorithm,
     /// The signing keys, in a folder that all replicas see; `<data_dir>/keys` when empty.
     pub keys_dir: PathBuf,
+    /// Tokens for a user's name and password (RFC 6749 section 4.3), for clients of the old kind that know nothing
+    /// better: they see the password.
+    pub password_grant: bool,
+    /// The id of the public client that callers of that grant are who name none; one called `password-grant` is made
+    /// when empty.
+    pub password_client: String,
 }
 
 /// A folder of YAML files.
@@ -126,8 +134,11 @@ impl Default for AuthConfig {
         Self {
             token_expiry_seconds: 3600,
             audience: String::new(),
+            resources: Vec::new(),
             signing_algorithm: SigningAlgorithm::default(),
             keys_dir: PathBuf::new(),
+            password_grant: false,
+            password_client: String::new(),
         }
     }
 }

@@ -57,7 +57,8 @@ impl Engine {
         .await
     }
 
-    /// Changes name and scopes; the caller must hold the scopes that the client gains (B1).
+    /// Changes what is not `None`; the caller must hold the scopes that the client gains, and for other claims or ways in
+    /// all of them (B1).
     pub async fn update_client(
         &self,
         context: &Context,
@@ -149,7 +150,7 @@ impl Engine {
         .await
     }
 
-    fn token_service(&self) -> Result<&Auth, EngineError> {
+    pub(super) fn token_service(&self) -> Result<&Auth, EngineError> {
         self.auth.as_ref().ok_or(EngineError::NoTokenService)
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::actions::ActionError;
 use crate::audit::{AuditError, Outcome};
-use crate::auth::{AuthError, ClientError, KeyError};
+use crate::auth::{AuthError, ClientError, KeyError, UserError};
 use crate::error::ErrorKind;
 use crate::guard::Refusal;
 use crate::query::{QueryError, RecordsError};
@@ -31,6 +31,8 @@ pub enum EngineError {
     #[error(transparent)]
     Client(ClientError),
     #[error(transparent)]
+    User(UserError),
+    #[error(transparent)]
     Keys(#[from] KeyError),
     #[error("the service database does not answer; try again")]
     Store(#[from] StoreError),
@@ -47,7 +49,7 @@ pub enum EngineError {
     #[error("{0}")]
     AuditQuery(#[source] AuditError),
     #[error(
-        "clients and keys are administered by the running service, or with `steward client` and `steward key`"
+        "clients, users and keys are administered by the running service, or with `steward client`, `steward user` and `steward key`"
     )]
     NoTokenService,
     #[error("retrieval is not available here; it belongs to the running service")]
@@ -80,6 +82,15 @@ impl From<ClientError> for EngineError {
     }
 }
 
+impl From<UserError> for EngineError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::Store(error) => Self::Store(error),
+            error => Self::User(error),
+        }
+    }
+}
+
 impl From<tokio::task::JoinError> for EngineError {
     fn from(_: tokio::task::JoinError) -> Self {
         Self::Interrupted
@@ -98,6 +109,7 @@ impl EngineError {
             Self::Warehouse(error) => error.kind(),
             Self::Records(error) => error.kind(),
             Self::Client(error) => error.kind(),
+            Self::User(error) => error.kind(),
             Self::Keys(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Audit(error) | Self::AuditQuery(error) => error.kind(),
@@ -123,7 +135,9 @@ impl EngineError {
         match self {
             Self::Auth(AuthError::InsufficientScope { required, .. }) => Some(required.to_string()),
             Self::Refused(refusal) => refusal.missing_scope.clone(),
-            Self::Client(ClientError::NotHeld { scopes }) => Some(scopes.to_string()),
+            Self::Client(ClientError::NotHeld { scopes }) | Self::User(UserError::NotHeld { scopes }) => {
+                Some(scopes.to_string())
+            }
             _ => None,
         }
     }

@@ -16,6 +16,7 @@ mod open;
 mod responses;
 mod semantics;
 mod sql;
+mod users;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::{Engine, Served};
 use crate::actions::{ActionCatalog, Caller};
 use crate::audit::Audit;
-use crate::auth::{Auth, AuthConfig, Clock, KeyError, KeyFolder, KeySource};
+use crate::auth::{Auth, AuthConfig, Clock, KeyError, KeyFolder, KeySource, PasswordGrantConfig};
 use crate::config::{Config, WarehouseConfig};
 use crate::query::QueryEngine;
 use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
@@ -105,8 +105,12 @@ fn auth_config(config: &Config) -> Result<AuthConfig, OpenError> {
     Ok(AuthConfig {
         issuer: config.public_url().parse()?,
         audience: Some(config.auth.audience.clone()).filter(|text| !blank(text)),
+        resources: config.auth.resources.clone(),
         token_lifetime_s: config.auth.token_expiry_seconds.into(),
         keys: key_source(config)?,
+        password_grant: config.auth.password_grant.then(|| PasswordGrantConfig {
+            client_id: Some(config.auth.password_client.trim().to_owned()).filter(|text| !text.is_empty()),
+        }),
     })
 }
 

@@ -28,6 +28,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "audit", include_str!("../../migrations/0003_audit.sql")),
     (4, "deleted_clients", include_str!("../../migrations/0004_deleted_clients.sql")),
     (5, "users", include_str!("../../migrations/0005_users.sql")),
+    (7, "assertions", include_str!("../../migrations/0007_assertions.sql")),
     (8, "document_folders", include_str!("../../migrations/0008_document_folders.sql")),
 ];
 

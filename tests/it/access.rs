@@ -144,13 +144,14 @@ async fn a_token_dies_with_its_time_and_with_its_client() {
     assert_eq!(other.get(&token, "/v1/me").await.0, 401);
 }
 
-/// How each operation is called; the path parameters name things that exist, but for clients and documents.
+/// How each operation is called; the path parameters name things that exist, but for clients, users and documents.
 fn calls() -> Vec<(Operation, &'static str, String, Option<Value>)> {
     use Operation::*;
     let get = |operation, path: &str| (operation, "GET", path.to_owned(), None);
     let post = |operation, path: &str, body: Value| (operation, "POST", path.to_owned(), Some(body));
     let id = "/v1/rag/notes/documents/0197b1f0-0000-7000-8000-000000000000";
     let client = "/admin/api/clients/nobody-00000000";
+    let user = "/admin/api/users/nobody";
     vec![
         get(Me, "/v1/me"),
         get(ListModels, "/v1/semantic/models"),
@@ -184,6 +185,14 @@ fn calls() -> Vec<(Operation, &'static str, String, Option<Value>)> {
         post(RotateClientSecret, &format!("{client}/secrets"), json!({})),
         post(DisableClient, &format!("{client}/disable"), json!({})),
         post(EnableClient, &format!("{client}/enable"), json!({})),
+        get(ListUsers, "/admin/api/users"),
+        get(GetUser, user),
+        post(CreateUser, "/admin/api/users", json!({"username": "x", "scopes": ["admin:users"]})),
+        (UpdateUser, "PATCH", user.to_owned(), Some(json!({"display_name": "x"}))),
+        (DeleteUser, "DELETE", user.to_owned(), None),
+        post(SetUserPassword, &format!("{user}/password"), json!({})),
+        post(DisableUser, &format!("{user}/disable"), json!({})),
+        post(EnableUser, &format!("{user}/enable"), json!({})),
         get(ListKeys, "/admin/api/keys"),
         post(RotateKeys, "/admin/api/keys/rotate", json!({})),
         get(ListAuditEvents, "/admin/api/audit"),

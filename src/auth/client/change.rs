@@ -4,17 +4,18 @@
 //! H1 nobody gives a client what it does not hold itself: neither scopes, nor the secret of a client with more
 //!    scopes, nor such a client's way back in. Checked in the transaction of the change, so that no other change
 //!    comes in between. Taking away is open to every administrator.
-//! H2 a change that takes scopes away kills the client's tokens; so does deleting it.
+//! H2 a change that takes scopes away, or changes claims, kills the client's tokens; so does deleting it.
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use sqlx::Row;
 
 use super::{
     Client, ClientAuthentication, ClientError, Clients, GrantType, NewClient, check, not_found, words,
 };
 use crate::auth::MAX_TOKEN_LIFETIME_S;
-use crate::auth::principal::ClientId;
+use crate::auth::principal::{Claims, ClientId};
 use crate::auth::scope::{Scope, ScopeSet};
 use crate::auth::state::{client_of_row, select_clients};
 use crate::auth::token::CLOCK_SKEW_MS;
@@ -24,10 +25,11 @@ use crate::store::StoreError;
 pub const MAX_OVERLAP_MS: i64 = 30 * 24 * 3600 * 1000;
 
 /// What to change; what is `None` stays.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClientChange {
     pub name: Option<String>,
     pub scopes: Option<ScopeSet>,
+    pub claims: Option<Claims>,
     pub authentication: Option<ClientAuthentication>,
     pub grant_types: Option<BTreeSet<GrantType>>,
     pub redirect_uris: Option<Vec<String>>,
@@ -51,18 +53,19 @@ type Change = sqlx::Transaction<'static, sqlx::Any>;
 impl Clients {
     /// The same registry in the hands of somebody who holds no more than `scopes` (H1).
     pub fn limited_to(&self, scopes: &ScopeSet) -> Self {
-        Self { state: self.state.clone(), holder: Some(scopes.clone()) }
+        Self { holder: Some(scopes.clone()), ..self.clone() }
     }
 
-    /// Changes name and scopes. The id stays, though it begins with the old name. If the new scopes do not cover all
-    /// of the old, every token issued until now is dead (H2). Scopes that the client already has need not be held.
+    /// Changes what is not `None`. The id stays, though it begins with the old name. If the new scopes do not cover all
+    /// of the old, or the claims change, every token issued until now is dead (H2). Scopes that the client already has
+    /// need not be held, unless the claims or the ways in change.
     pub async fn update(&self, client_id: &ClientId, change: &ClientChange) -> Result<Client, ClientError> {
         let mut transaction = self.state.begin_change().await?;
         let before = read(&mut transaction, client_id).await?;
         let after = NewClient {
             name: change.name.clone().unwrap_or_else(|| before.name.clone()),
             scopes: change.scopes.clone().unwrap_or_else(|| before.scopes.clone()),
-            claims: before.claims.clone(),
+            claims: change.claims.clone().unwrap_or_else(|| before.claims.clone()),
             authentication: change.authentication.unwrap_or(before.authentication),
             grant_types: change.grant_types.clone().unwrap_or_else(|| before.grant_types.clone()),
             redirect_uris: change.redirect_uris.clone().unwrap_or_else(|| before.redirect_uris.clone()),
@@ -75,15 +78,17 @@ impl Clients {
             || after.jwks != before.jwks
             || after.redirect_uris != before.redirect_uris
             || after.grant_types != before.grant_types
+            || after.claims != before.claims
         {
-            // Another way in is a way to everything that the client may do (H1).
+            // Another way in is a way to everything that the client may do, and claims open rows (H1).
             self.require_held(before.scopes.iter())?;
         }
-        let narrowed = before.scopes.iter().any(|scope| !after.scopes.covers(scope));
+        let narrowed =
+            before.scopes.iter().any(|scope| !after.scopes.covers(scope)) || after.claims != before.claims;
         sqlx::query(
             "UPDATE clients SET name = $1, scopes = $2, tokens_not_before_ms = COALESCE($3, tokens_not_before_ms), \
-             authentication = $4, grant_types = $5, redirect_uris = $6, jwks = $7, audiences = $8 \
-             WHERE client_id = $9",
+             authentication = $4, grant_types = $5, redirect_uris = $6, jwks = $7, audiences = $8, claims = $9 \
+             WHERE client_id = $10",
         )
         .bind(after.name.as_str())
         .bind(after.scopes.to_string())
@@ -93,6 +98,7 @@ impl Clients {
         .bind(words(after.redirect_uris.iter().map(String::as_str)))
         .bind(after.jwks.as_deref().unwrap_or_default())
         .bind(words(after.audiences.iter().map(String::as_str)))
+        .bind(Value::Object(after.claims.clone().into_iter().collect()).to_string())
         .bind(client_id.as_str())
         .execute(&mut *transaction)
         .await
@@ -101,6 +107,7 @@ impl Clients {
         Ok(Client {
             name: after.name,
             scopes: after.scopes,
+            claims: after.claims,
             authentication: after.authentication,
             grant_types: after.grant_types,
             redirect_uris: after.redirect_uris,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use super::{ClientError, NewClient};
+use crate::auth::keys::PublicKeys;
 
 /// Most redirect URIs of a client.
 pub const MAX_REDIRECT_URIS: usize = 16;
@@ -141,8 +142,11 @@ pub(super) fn check(new: &NewClient) -> Result<(), ClientError> {
             return refuse("a client without authentication cannot introspect tokens");
         }
     }
-    let keys = new.jwks.as_deref().is_some_and(|jwks| !jwks.is_empty());
-    if keys != (new.authentication == ClientAuthentication::PrivateKeyJwt) {
+    let jwks = new.jwks.as_deref().filter(|jwks| !jwks.is_empty());
+    if let Some(jwks) = jwks {
+        PublicKeys::parse(jwks)?;
+    }
+    if jwks.is_some() != (new.authentication == ClientAuthentication::PrivateKeyJwt) {
         return refuse("private_key_jwt needs the client's public keys (jwks), and only it takes them");
     }
     for audience in &new.audiences {

@@ -309,7 +309,7 @@ async fn what_a_client_is_registered_for_is_kept_and_can_be_changed() {
     };
     let made = clients.create(&app).await.unwrap().client;
     assert_eq!(clients.get(&made.client_id).await.unwrap(), made);
-    assert_eq!(clients.list().await.unwrap(), [made.clone()]);
+    assert_eq!(clients.list().await.unwrap(), std::slice::from_ref(&made));
     let change = ClientChange {
         authentication: Some(ClientAuthentication::ClientSecret),
         redirect_uris: Some(vec!["https://app.example/other".into()]),
@@ -333,7 +333,7 @@ async fn registrations_that_do_not_hold_together_are_refused() {
     let bad: [(NewClient, &str); 7] = [
         (with(|c| c.grant_types.clear()), "one grant type"),
         (with(|c| c.grant_types = BTreeSet::from([GrantType::AuthorizationCode])), "redirect URI"),
-        (with(|c| drop(c.grant_types.insert(GrantType::RefreshToken))), "refresh_token needs"),
+        (with(|c| c.grant_types.extend([GrantType::RefreshToken])), "refresh_token needs"),
         (with(|c| c.authentication = ClientAuthentication::None), "without authentication"),
         (with(|c| c.authentication = ClientAuthentication::PrivateKeyJwt), "public keys"),
         (with(|c| c.redirect_uris = vec!["http://app.example".into()]), "use https"),
@@ -404,4 +404,46 @@ async fn whatever_is_wrong_with_credentials_the_database_is_asked_and_for_what_i
         assert!(matches!(error, ClientError::Store(_)), "{id}: {error}");
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{id}");
     }
+}
+
+#[tokio::test]
+async fn other_claims_need_all_scopes_and_end_the_tokens_that_carry_the_old_ones() {
+    let fixture = Fixture::new().await;
+    let (made, token) = fixture.token("sql:run").await;
+    let id = &made.client.client_id;
+    let claims = Claims::from([("carrier".to_owned(), json!("UA"))]);
+    let change = ClientChange { claims: Some(claims.clone()), ..ClientChange::default() };
+    let weak = fixture.auth.clients().limited_to(&"semantic:read".parse().unwrap());
+    assert_eq!(weak.update(id, &change).await.unwrap_err().kind(), ErrorKind::InsufficientScope);
+    fixture.auth.tokens().verify(&token).unwrap();
+    let changed = fixture.auth.clients().update(id, &change).await.unwrap();
+    assert_eq!((changed.claims.clone(), fixture.auth.clients().get(id).await.unwrap()), (claims, changed));
+    assert!(fixture.auth.tokens().verify(&token).is_err());
+    let bad = ClientChange {
+        claims: Some(Claims::from([("sub".to_owned(), json!("root"))])),
+        ..ClientChange::default()
+    };
+    assert_eq!(fixture.auth.clients().update(id, &bad).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn no_secret_is_made_for_a_client_that_authenticates_otherwise() {
+    let fixture = Fixture::new().await;
+    let app = NewClient {
+        authentication: ClientAuthentication::None,
+        grant_types: BTreeSet::from([GrantType::Password]),
+        ..new("app", "semantic:read")
+    };
+    let clients = fixture.auth.clients();
+    let made = clients.create(&app).await.unwrap();
+    assert!(made.usable_secret().is_none());
+    let id = &made.client.client_id;
+    let error = clients.rotate_secret(id, 0).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.to_string().contains("client_secret first"), "{error}");
+    let change =
+        ClientChange { authentication: Some(ClientAuthentication::ClientSecret), ..ClientChange::default() };
+    clients.update(id, &change).await.unwrap();
+    let secret = clients.rotate_secret(id, 0).await.unwrap();
+    clients.verify(id.as_str(), &secret).await.unwrap();
 }

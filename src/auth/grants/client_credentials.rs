@@ -12,7 +12,7 @@ impl Grants {
         request: OAuthRequest<'_>,
     ) -> Result<TokenResponse, OAuthError> {
         let client = self.client_for(GrantType::ClientCredentials, form, request).await?;
-        self.check_resource(form)?;
+        let audience = self.check_resource(form)?;
         let scopes = self.requested_scopes(form, &client.scopes)?;
         self.issue(&TokenSpec {
             subject: client.client_id.to_string(),
@@ -20,6 +20,8 @@ impl Grants {
             scopes,
             claims: client.claims,
             actor: None,
+            audience,
+            exchanged: None,
         })
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Ancestor;
 use crate::auth::principal::Principal;
 
 /// 16 shards of 512 tokens: some 10 MB with principals of the usual size.
@@ -12,12 +13,16 @@ const SHARDS: usize = 16;
 const TOKENS_PER_SHARD: usize = 512;
 
 /// A token whose signature and fixed claims held; what may change since is checked each time.
-pub(super) struct Verified {
-    pub(super) principal: Arc<Principal>,
+pub(in crate::auth) struct Verified {
+    pub(in crate::auth) principal: Arc<Principal>,
+    /// Ours, or that of a resource that tokens may be asked for.
+    pub(in crate::auth) audience: String,
     pub(super) kid: String,
-    pub(super) jti: String,
-    pub(super) issued_at_ms: i64,
-    pub(super) expires_at_ms: i64,
+    pub(in crate::auth) jti: String,
+    pub(in crate::auth) issued_at_ms: i64,
+    pub(in crate::auth) expires_at_ms: i64,
+    /// The tokens that it was exchanged for, the nearest first.
+    pub(in crate::auth) ancestors: Vec<Ancestor>,
 }
 
 type Digest = [u8; 32];
@@ -65,10 +70,12 @@ mod tests {
     fn expiring_at(expires_at_ms: i64) -> Arc<Verified> {
         Arc::new(Verified {
             principal: Arc::new(Principal::local("x")),
+            audience: String::new(),
             kid: String::new(),
             jti: String::new(),
             issued_at_ms: 0,
             expires_at_ms,
+            ancestors: vec![],
         })
     }
 

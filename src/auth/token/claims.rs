@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::Ancestor;
 use crate::auth::principal::{Actor, Claims, ClientId};
 use crate::auth::scope::ScopeSet;
 
@@ -22,17 +23,20 @@ pub(super) struct JoseHeader<'a> {
 /// A text, or a list of texts (RFC 7519 section 4.1.3).
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub(super) enum Audience {
+pub(in crate::auth) enum Audience {
     One(String),
     Many(Vec<String>),
 }
 
 impl Audience {
-    /// A list with a stranger in it is refused as well: a token that another service also takes could be replayed.
-    pub(super) fn is_exactly(&self, ours: &str) -> bool {
+    /// The one audience. `None` for a list of several: a token that another service also takes could be replayed.
+    pub(in crate::auth) fn only(&self) -> Option<&str> {
         match self {
-            Self::One(audience) => audience == ours,
-            Self::Many(audiences) => matches!(&audiences[..], [audience] if audience == ours),
+            Self::One(audience) => Some(audience),
+            Self::Many(audiences) => match &audiences[..] {
+                [audience] => Some(audience),
+                _ => None,
+            },
         }
     }
 }
@@ -54,6 +58,8 @@ pub(super) struct TokenClaims {
     pub(super) claims: Claims,
     #[serde(default)]
     pub(super) act: Option<Actor>,
+    #[serde(default)]
+    pub(super) exchanged_from: Vec<Ancestor>,
 }
 
 /// An optional claim that, if it is there, must have its type: `null` is no number.
@@ -76,4 +82,6 @@ pub(super) struct NewClaims<'a> {
     pub(super) claims: &'a Claims,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) act: &'a Option<Actor>,
+    #[serde(skip_serializing_if = "<[Ancestor]>::is_empty")]
+    pub(super) exchanged_from: &'a [Ancestor],
 }

@@ -1,4 +1,6 @@
 use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
@@ -71,6 +73,8 @@ async fn a_verified_token_is_the_principal_it_was_issued_to_the_first_time_and_f
         scopes: made.client.scopes.clone(),
         claims,
         actor: actor.clone(),
+        audience: None,
+        exchanged: None,
     };
     let issued = fixture.auth.tokens().issue(&spec).unwrap();
     for _ in 0..2 {
@@ -458,7 +462,7 @@ async fn without_news_of_revocations_for_too_long_no_token_passes() {
     let keys = fixture.keys();
     let store = fixture.store().await;
     let state = LiveState::load(store, fixture.clock.clone()).await.unwrap();
-    let mut tokens = Tokens::new(ISSUER.into(), ISSUER.into(), 60, keys, state);
+    let mut tokens = Tokens::new(ISSUER.into(), ISSUER.into(), vec![], 60, keys, state);
     tokens.verify(&token).unwrap();
     tokens.max_staleness = Duration::ZERO;
     let error = tokens.verify(&token).unwrap_err();
@@ -471,6 +475,8 @@ async fn without_news_of_revocations_for_too_long_no_token_passes() {
         scopes: made.client.scopes.clone(),
         claims: Claims::new(),
         actor: None,
+        audience: None,
+        exchanged: None,
     };
     assert_eq!(tokens.issue(&spec).unwrap_err().kind(), ErrorKind::Unavailable, "and none is issued");
 }
@@ -506,6 +512,8 @@ async fn a_rotation_by_another_process_is_taken_over_and_no_token_fails_at_any_m
             scopes: made.client.scopes.clone(),
             claims: Claims::new(),
             actor: None,
+            audience: None,
+            exchanged: None,
         };
         replica.refresh().await.unwrap();
         replica.tokens().issue(&spec).unwrap().token.expose().to_owned()
@@ -538,6 +546,8 @@ async fn a_token_that_holds_more_than_its_client_does_now_is_refused() {
             scopes: scopes.parse().unwrap(),
             claims: Claims::new(),
             actor: None,
+            audience: None,
+            exchanged: None,
         };
         fixture.auth.tokens().issue(&spec).unwrap().token.expose().to_owned()
     };

@@ -72,6 +72,8 @@ async fn tokens_of_a_user_die_with_whatever_ends_the_users_logins() {
             scopes: ann.scopes.clone(),
             claims: ann.claims.clone(),
             actor: None,
+            audience: None,
+            exchanged: None,
         };
         fixture.auth.tokens().issue(&spec).unwrap().token.expose().to_owned()
     };
