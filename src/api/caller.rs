@@ -60,7 +60,15 @@ pub enum ApiScope {
 #[oai(
     rename = "OAuth2",
     ty = "oauth2",
-    flows(client_credentials(token_url = "/oauth/token", scopes = "ApiScope")),
+    flows(
+        client_credentials(token_url = "/oauth/token", scopes = "ApiScope"),
+        authorization_code(
+            authorization_url = "/oauth/authorize",
+            token_url = "/oauth/token",
+            refresh_url = "/oauth/token",
+            scopes = "ApiScope"
+        )
+    ),
     checker = "check"
 )]
 pub struct Caller(pub Context);

@@ -7,6 +7,7 @@
 mod actions;
 mod admin;
 mod auth_test;
+mod authorize;
 mod caller;
 mod document;
 mod health;
@@ -96,6 +97,11 @@ pub fn routes(engine: Arc<Engine>) -> impl Endpoint {
     Route::new()
         .nest("/docs", document::page(&v1, &engine))
         .at("/openapi.json", get(middleware::json_document(document)))
+        .at("/oauth/authorize", get(authorize::authorize))
+        .at("/authorize", get(authorize::authorize))
+        .at("/oauth/login", get(authorize::lost).post(authorize::log_in))
+        .at("/oauth/consent", get(authorize::lost).post(authorize::consent))
+        .at("/oauth/logout", get(authorize::log_out_page).post(authorize::log_out))
         .at("/oauth/token", post(oauth::token))
         .at("/token", post(oauth::token))
         .at("/oauth/introspect", post(oauth::introspect))

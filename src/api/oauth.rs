@@ -54,16 +54,27 @@ pub async fn token(
     remote: &RemoteAddr,
     engine: Data<&Arc<Engine>>,
 ) -> Response {
+    let mut operation = "issue_token";
     let outcome = async {
         let (auth, incoming) = (auth(&engine)?, incoming(request, body, remote).await?);
+        operation = operation_of(&incoming.form);
         auth.grants().token(incoming.as_request()).await
     }
     .await;
-    let mut event = event("issue_token", &outcome);
-    if let Ok(token) = &outcome {
-        event.client_id = token.client_id.to_string();
-        event.subject.clone_from(&token.subject);
-        event.target.clone_from(&token.jti);
+    let mut event = event(operation, &outcome);
+    match &outcome {
+        Ok(token) => {
+            event.client_id = token.client_id.to_string();
+            event.subject.clone_from(&token.subject);
+            event.target.clone_from(&token.jti);
+        }
+        Err(OAuthError { reuse: Some(reuse), .. }) => {
+            event.client_id = reuse.client_id.to_string();
+            event.subject = reuse.user_id.to_string();
+            event.target.clone_from(&reuse.family_id);
+            event.reason = Some("reuse");
+        }
+        Err(_) => {}
     }
     finish(&engine, event, outcome).await
 }
@@ -122,6 +133,16 @@ pub fn authorization_server(engine: Data<&Arc<Engine>>) -> Response {
 #[handler]
 pub fn protected_resource(engine: Data<&Arc<Engine>>) -> Response {
     document(&engine, |auth| json(&auth.protected_resource_metadata()))
+}
+
+/// What the audit calls a token request: by its grant, where that says more than that a token was issued.
+fn operation_of(form: &[(String, String)]) -> &'static str {
+    let grant = form.iter().find(|(name, _)| name == "grant_type").map(|(_, value)| value.as_str());
+    match grant {
+        Some("authorization_code") => "redeem_code",
+        Some("refresh_token") => "refresh_token",
+        _ => "issue_token",
+    }
 }
 
 fn auth(engine: &Engine) -> Result<&Auth, OAuthError> {

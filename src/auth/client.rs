@@ -450,6 +450,15 @@ impl Clients {
         open.then(|| client.clone())
     }
 
+    /// The client of that id as the copy in memory has it, if it is enabled and `since_ms` is after what last killed its
+    /// tokens (C3).
+    pub fn still_good(&self, client_id: &ClientId, since_ms: i64) -> Option<Client> {
+        let snapshot = self.state.snapshot();
+        let record = snapshot.clients.get(client_id.as_str())?;
+        let ended = record.tokens_not_before_ms.is_some_and(|until| since_ms <= until);
+        (!ended && record.client.disabled_at_ms.is_none()).then(|| record.client.clone())
+    }
+
     /// The client of that id in the copy in memory, disabled ones among them.
     pub fn known(&self, client_id: &str) -> Option<Client> {
         self.state.snapshot().clients.get(client_id).map(|record| record.client.clone())

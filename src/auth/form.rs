@@ -3,7 +3,8 @@
 //! Pure. Knows the form fields and the Authorization header's value; does not know grants, clients or HTTP.
 //! P1 a parameter appears once; one that appears twice is an error, so that no two readers can differ about it.
 //! P2 a client authenticates in exactly one way.
-//! P3 the caller passes body fields only: what stands in a URL never gets here.
+//! P3 the caller passes body fields only: what stands in a URL never gets here. The one exception is the authorization
+//!    request, which is a URL and authenticates nobody.
 
 use base64::Engine;
 use base64::alphabet::STANDARD as ALPHABET;

@@ -8,9 +8,11 @@
 //!
 //! Each grant has a file of its own below `grants/`; what they share is here.
 
+mod authorization_code;
 mod client_credentials;
 mod introspection;
 mod password;
+mod refresh;
 mod target;
 mod token_exchange;
 
@@ -20,8 +22,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use tracing::{debug, info};
 
+use crate::auth::authorize::Codes;
 use crate::auth::client::{Client, ClientError, Clients, GrantType};
 use crate::auth::clock::Clock;
+use crate::auth::family::{Families, RefreshToken};
 use crate::auth::form::{ClientCredentials, ClientProof, Form};
 use crate::auth::metadata::TOKEN_PATH;
 use crate::auth::oauth_error::{OAuthError, OAuthErrorCode};
@@ -61,6 +65,8 @@ pub struct TokenResponse {
     /// RFC 8693 section 2.2.1; absent for other grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_token_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<RefreshToken>,
     /// For the audit.
     #[serde(skip)]
     pub client_id: ClientId,
@@ -78,6 +84,8 @@ pub struct Grants {
     clients: Clients,
     users: Users,
     tokens: Arc<Tokens>,
+    families: Families,
+    codes: Codes,
     issuer: String,
     token_endpoint: String,
     throttle: Throttle,
@@ -91,12 +99,25 @@ impl Grants {
         clients: Clients,
         users: Users,
         tokens: Arc<Tokens>,
+        families: Families,
+        codes: Codes,
         issuer: String,
         clock: Clock,
     ) -> Self {
         let token_endpoint = format!("{issuer}{TOKEN_PATH}");
         let throttle = Throttle::new();
-        Self { clients, users, tokens, issuer, token_endpoint, throttle, password: None, clock }
+        Self {
+            clients,
+            users,
+            tokens,
+            families,
+            codes,
+            issuer,
+            token_endpoint,
+            throttle,
+            password: None,
+            clock,
+        }
     }
 
     /// The same with the password grant; callers that name no client are `client_id`.
@@ -111,13 +132,19 @@ impl Grants {
             GrantType::ClientCredentials => self.client_credentials(&form, request).await,
             GrantType::TokenExchange => self.token_exchange(&form, request).await,
             GrantType::Password => self.password(&form, request).await,
-            other => Err(self.unsupported(other.as_str())),
+            GrantType::AuthorizationCode => self.authorization_code(&form, request).await,
+            GrantType::RefreshToken => self.refresh_token(&form, request).await,
         }
     }
 
     /// The grant types that this service is configured for.
     pub fn grant_types(&self) -> Vec<GrantType> {
-        let mut supported = vec![GrantType::ClientCredentials, GrantType::TokenExchange];
+        let mut supported = vec![
+            GrantType::ClientCredentials,
+            GrantType::AuthorizationCode,
+            GrantType::RefreshToken,
+            GrantType::TokenExchange,
+        ];
         if self.password.is_some() {
             supported.push(GrantType::Password);
         }
@@ -159,18 +186,24 @@ impl Grants {
             expires_in: issued.expires_in_s,
             scope: issued.scopes,
             issued_token_type: None,
+            refresh_token: None,
             client_id: spec.client_id.clone(),
             subject: spec.subject.clone(),
             jti: issued.jti,
         })
     }
 
-    /// Answers a revocation request (RFC 7009): the jti of the token that died, or none, since a token that does
-    /// not hold, or is another client's (R4), is no error. Public clients may revoke their own.
+    /// Answers a revocation request (RFC 7009): the jti of the access token that died, or the id of the family of a refresh
+    /// token, or none, since a token that does not hold, or is another client's (R4), is no error. Public clients may
+    /// revoke their own.
     pub async fn revoke(&self, request: OAuthRequest<'_>) -> Result<Option<String>, OAuthError> {
         let form = Form::parse(request.form)?;
         let client = self.authenticate(&form, request).await?;
-        match self.tokens.revoke(form.require("token")?, &client.client_id).await? {
+        let token = form.require("token")?;
+        if refresh::is_refresh_token(token) {
+            return self.revoke_refresh_token(token, &client).await;
+        }
+        match self.tokens.revoke(token, &client.client_id).await? {
             Some(Revocation::Done { jti }) => Ok(Some(jti)),
             // R4. RFC 7009 section 2.1 would have the client told, which would tell any client whether a token holds.
             Some(Revocation::NotYours) => {

@@ -15,6 +15,7 @@ use crate::auth::keys::CLIENT_ALGORITHMS;
 use crate::auth::scope::KNOWN_SCOPES;
 use crate::error::ErrorKind;
 
+pub const AUTHORIZATION_PATH: &str = "/oauth/authorize";
 pub const TOKEN_PATH: &str = "/oauth/token";
 pub const REVOCATION_PATH: &str = "/oauth/revoke";
 pub const INTROSPECTION_PATH: &str = "/oauth/introspect";
@@ -74,6 +75,21 @@ impl Issuer {
         format!("{}{path}", self.as_str())
     }
 
+    /// The path of that address alone, for links within the service's own pages.
+    pub fn local_path(&self, path: &str) -> String {
+        format!("{}{path}", self.0.path().trim_end_matches('/'))
+    }
+
+    /// Scheme, host and port, as a browser's `Origin` header spells them.
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    /// Whether browsers reach the service by https.
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     /// Where a well-known document about this issuer is: the suffix goes before the issuer's own path
     /// (RFC 8414 section 3.1, RFC 9728 section 3.1).
     pub fn well_known(&self, suffix: &str) -> String {
@@ -98,11 +114,16 @@ impl fmt::Display for Issuer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AuthorizationServerMetadata {
     pub issuer: String,
+    pub authorization_endpoint: String,
     pub token_endpoint: String,
     pub jwks_uri: String,
     pub scopes_supported: Vec<&'static str>,
-    /// Required by the RFC; empty as long as there is no authorization endpoint.
     pub response_types_supported: Vec<&'static str>,
+    pub response_modes_supported: Vec<&'static str>,
+    /// RFC 7636: S256 alone.
+    pub code_challenge_methods_supported: Vec<&'static str>,
+    /// RFC 9207.
+    pub authorization_response_iss_parameter_supported: bool,
     pub grant_types_supported: Vec<&'static str>,
     pub token_endpoint_auth_methods_supported: Vec<&'static str>,
     pub token_endpoint_auth_signing_alg_values_supported: Vec<&'static str>,
@@ -122,10 +143,14 @@ impl AuthorizationServerMetadata {
         let algorithms = CLIENT_ALGORITHMS.to_vec();
         Self {
             issuer: issuer.to_string(),
+            authorization_endpoint: issuer.endpoint(AUTHORIZATION_PATH),
             token_endpoint: issuer.endpoint(TOKEN_PATH),
             jwks_uri: issuer.endpoint(JWKS_PATH),
             scopes_supported: scopes(),
-            response_types_supported: vec![],
+            response_types_supported: vec!["code"],
+            response_modes_supported: vec!["query"],
+            code_challenge_methods_supported: vec!["S256"],
+            authorization_response_iss_parameter_supported: true,
             grant_types_supported: grant_types.iter().map(|grant| grant.as_str()).collect(),
             token_endpoint_auth_methods_supported: methods.clone(),
             token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
@@ -197,6 +222,10 @@ mod tests {
                 .unwrap();
         assert_eq!(json["issuer"], "https://s.example");
         assert_eq!(json["token_endpoint"], "https://s.example/oauth/token");
+        assert_eq!(json["authorization_endpoint"], "https://s.example/oauth/authorize");
+        assert_eq!(json["response_types_supported"], serde_json::json!(["code"]));
+        assert_eq!(json["code_challenge_methods_supported"], serde_json::json!(["S256"]));
+        assert_eq!(json["authorization_response_iss_parameter_supported"], true);
         assert_eq!(json["grant_types_supported"], serde_json::json!(["client_credentials"]));
         assert_eq!(json["scopes_supported"].as_array().unwrap().len(), KNOWN_SCOPES.len());
         let json =

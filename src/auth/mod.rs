@@ -15,17 +15,20 @@
 //! | keys, key_ring, token, jws | signing and verifying, rotation |
 //! | assertion | what a client signs to authenticate |
 //! | state | clients, users and revocations in memory, polled, so that no request waits for SQL |
-//! | grants, form, oauth_error, throttle | the endpoints' logic |
+//! | grants, form, oauth_error, throttle | the token endpoint's logic, and that of revocation and introspection |
+//! | authorize, family, opaque | logins in a browser, consent, codes; refresh tokens |
 //! | metadata | what is published about the service |
 //!
 //! What comes later finds its place: another grant is another branch of `Grants::token` and ends in a
 //! [`token::TokenSpec`] (which has `subject` and `actor` already).
 
 mod assertion;
+pub mod authorize;
 pub mod client;
 pub mod clock;
 pub mod credentials;
 pub mod error;
+mod family;
 mod form;
 pub mod grants;
 mod jws;
@@ -33,6 +36,7 @@ pub mod key_ring;
 pub mod keys;
 pub mod metadata;
 pub mod oauth_error;
+mod opaque;
 pub mod operations;
 mod poll;
 pub mod principal;
@@ -44,6 +48,9 @@ pub mod user;
 
 use std::sync::Arc;
 
+pub use authorize::{
+    AuthorizationRequest, Authorize, AuthorizeError, FormKind, MAX_REQUEST_BYTES, Next, Refusal, Session,
+};
 pub use client::{
     Client, ClientAuthentication, ClientChange, ClientError, ClientWithSecret, Clients, GrantType,
     MAX_OVERLAP_MS, NewClient, SecretInfo,
@@ -51,6 +58,7 @@ pub use client::{
 pub use clock::Clock;
 pub use credentials::{Credentials, CredentialsError, Ensured, ensure_client, write_credentials_file};
 pub use error::{AuthError, TokenFault};
+pub use family::{RefreshLifetimes, RefreshToken};
 pub use grants::{Grants, Introspection, OAuthRequest, PasswordGrantConfig, TokenResponse};
 pub use key_ring::KeyRing;
 pub use keys::{
@@ -66,6 +74,8 @@ pub use user::{NewUser, User, UserChange, UserError, UserWithPassword, Users};
 
 use crate::error::ErrorKind;
 use crate::store::{Store, StoreError};
+use authorize::Codes;
+use family::Families;
 use poll::PollingGuard;
 use state::{LiveState, POLL_EVERY};
 
@@ -73,6 +83,8 @@ use state::{LiveState, POLL_EVERY};
 pub const DEFAULT_TOKEN_LIFETIME_S: u64 = 3_600;
 /// Longest lifetime that can be configured: seven days.
 pub const MAX_TOKEN_LIFETIME_S: u64 = 604_800;
+/// Longest time that a login may be refreshed: a year.
+pub const MAX_REFRESH_LIFETIME_S: u64 = 31_536_000;
 
 /// What the token service needs to know.
 #[derive(Debug, Clone)]
@@ -85,6 +97,8 @@ pub struct AuthConfig {
     pub resources: Vec<String>,
     /// `TOKEN_EXPIRY_SECONDS`: 1 to 604,800.
     pub token_lifetime_s: u64,
+    /// Of refresh tokens: 60 s to [`MAX_REFRESH_LIFETIME_S`], idle no longer than in all.
+    pub refresh: RefreshLifetimes,
     /// `JWT_PRIVATE_KEY`, or `<data_dir>/keys`.
     pub keys: KeySource,
     /// The password grant, for clients of the old kind; off if absent.
@@ -96,6 +110,10 @@ pub struct AuthConfig {
 pub enum AuthSetupError {
     #[error("TOKEN_EXPIRY_SECONDS is {given}; it must be 1 to {MAX_TOKEN_LIFETIME_S}")]
     Lifetime { given: u64 },
+    #[error(
+        "auth.refresh_idle_seconds is {idle_s} and auth.refresh_lifetime_seconds {longest_s}; both must be 60 to {MAX_REFRESH_LIFETIME_S}, and the first no more than the second"
+    )]
+    RefreshLifetimes { idle_s: u64, longest_s: u64 },
     #[error(
         "the audience `{given}` is no absolute URI without fragment, such as https://steward.example.org"
     )]
@@ -118,9 +136,10 @@ impl AuthSetupError {
     /// The caller's view of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Lifetime { .. } | Self::Audience { .. } | Self::PasswordClient { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::Lifetime { .. }
+            | Self::RefreshLifetimes { .. }
+            | Self::Audience { .. }
+            | Self::PasswordClient { .. } => ErrorKind::InvalidInput,
             Self::Client(error) => error.kind(),
             Self::Keys(error) => error.kind(),
             Self::Store(error) => error.kind(),
@@ -136,7 +155,8 @@ pub struct Auth {
     clients: Clients,
     users: Users,
     tokens: Arc<Tokens>,
-    grants: Grants,
+    grants: Arc<Grants>,
+    authorize: Authorize,
     ring: Arc<KeyRing>,
     state: Arc<LiveState>,
     _polling: [PollingGuard; 2],
@@ -147,6 +167,10 @@ impl Auth {
     pub async fn open(config: AuthConfig, store: Store, clock: Clock) -> Result<Self, AuthSetupError> {
         if !(1..=MAX_TOKEN_LIFETIME_S).contains(&config.token_lifetime_s) {
             return Err(AuthSetupError::Lifetime { given: config.token_lifetime_s });
+        }
+        let RefreshLifetimes { idle_s, longest_s } = config.refresh;
+        if idle_s < 60 || idle_s > longest_s || longest_s > MAX_REFRESH_LIFETIME_S {
+            return Err(AuthSetupError::RefreshLifetimes { idle_s, longest_s });
         }
         let audience = match config.audience {
             Some(given) => checked_resource(given)?.trim_end_matches('/').to_owned(),
@@ -171,12 +195,34 @@ impl Auth {
         ));
         let ring =
             Arc::new(KeyRing::new(config.keys, tokens.clone(), config.token_lifetime_s, clock.clone()));
-        let mut grants = Grants::new(clients.clone(), users.clone(), tokens.clone(), issuer, clock);
+        let families = Families::new(state.clone(), config.refresh);
+        let codes = Codes::new(state.clone());
+        let mut grants = Grants::new(
+            clients.clone(),
+            users.clone(),
+            tokens.clone(),
+            families,
+            codes,
+            issuer.clone(),
+            clock,
+        );
         if let Some(password) = &config.password_grant {
             grants = grants.with_password_grant(password.client(&clients).await?);
         }
+        let grants = Arc::new(grants);
+        let authorize = Authorize::new(state.clone(), clients.clone(), users.clone(), grants.clone(), issuer);
         let polling = [state.spawn_polling(POLL_EVERY), ring.spawn_polling(POLL_EVERY)];
-        Ok(Self { issuer: config.issuer, clients, users, tokens, grants, ring, state, _polling: polling })
+        Ok(Self {
+            issuer: config.issuer,
+            clients,
+            users,
+            tokens,
+            grants,
+            authorize,
+            ring,
+            state,
+            _polling: polling,
+        })
     }
 
     /// The registry of clients.
@@ -197,6 +243,11 @@ impl Auth {
     /// The logic of the OAuth endpoints.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// The logic of the authorization endpoint.
+    pub fn authorize(&self) -> &Authorize {
+        &self.authorize
     }
 
     /// The service's own address.

@@ -6,6 +6,7 @@ use tracing::error;
 use crate::auth::assertion::AssertionFault;
 use crate::auth::client::ClientError;
 use crate::auth::error::AuthError;
+use crate::auth::principal::{ClientId, UserId};
 use crate::auth::scope::ScopeError;
 use crate::auth::user::UserError;
 use crate::error::ErrorKind;
@@ -24,6 +25,13 @@ pub enum OAuthErrorCode {
     InvalidTarget,
     /// RFC 7009 section 2.2.1.
     UnsupportedTokenType,
+    /// The user said no.
+    AccessDenied,
+    UnsupportedResponseType,
+    /// OpenID Connect Core section 3.1.2.6: `prompt=none`, and the user must log in.
+    LoginRequired,
+    /// The same, and the user must be asked.
+    ConsentRequired,
     TemporarilyUnavailable,
     ServerError,
 }
@@ -40,6 +48,10 @@ impl OAuthErrorCode {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::UnsupportedTokenType => "unsupported_token_type",
+            Self::AccessDenied => "access_denied",
+            Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::LoginRequired => "login_required",
+            Self::ConsentRequired => "consent_required",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
             Self::ServerError => "server_error",
         }
@@ -73,6 +85,17 @@ pub struct OAuthError {
     /// Whether the answer must carry `WWW-Authenticate: Basic` (every 401 must, RFC 9110 section 15.5.2).
     #[serde(skip)]
     pub www_authenticate: bool,
+    /// For the audit, never for the caller: something that is good once was used again, and whose it was.
+    #[serde(skip)]
+    pub reuse: Option<Box<Reuse>>,
+}
+
+/// A code or a refresh token was used a second time, and every token of its family is dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reuse {
+    pub client_id: ClientId,
+    pub user_id: UserId,
+    pub family_id: String,
 }
 
 impl OAuthError {
@@ -93,7 +116,8 @@ impl OAuthError {
                 _ => '?',
             })
             .collect();
-        Self { error, error_description, status, www_authenticate: status == StatusHint::Unauthorized }
+        let www_authenticate = status == StatusHint::Unauthorized;
+        Self { error, error_description, status, www_authenticate, reuse: None }
     }
 
     /// Too many failed attempts.

@@ -72,6 +72,7 @@ impl Fixture {
             audience: None,
             resources: vec![RESOURCE.to_owned()],
             token_lifetime_s: DEFAULT_TOKEN_LIFETIME_S,
+            refresh: RefreshLifetimes::default(),
             keys: KeySource::Folder(key_folder(folder)),
             password_grant: None,
         };

@@ -59,6 +59,10 @@ pub struct ServerConfig {
 pub struct AuthConfig {
     /// Lifetime of an access token.
     pub token_expiry_seconds: u32,
+    /// How long a refresh token may lie unused.
+    pub refresh_idle_seconds: u32,
+    /// How long a login may be refreshed in all.
+    pub refresh_lifetime_seconds: u32,
     /// Who may be asked for by `resource` (RFC 8707); the issuer when empty.
     pub audience: String,
     /// Further resources that tokens may be asked for: services that verify them by the JWKS.
@@ -133,6 +137,8 @@ impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             token_expiry_seconds: 3600,
+            refresh_idle_seconds: 14 * 86_400,
+            refresh_lifetime_seconds: 90 * 86_400,
             audience: String::new(),
             resources: Vec::new(),
             signing_algorithm: SigningAlgorithm::default(),

@@ -8,7 +8,9 @@ use secrecy::SecretString;
 use super::{Engine, Served};
 use crate::actions::{ActionCatalog, Caller};
 use crate::audit::Audit;
-use crate::auth::{Auth, AuthConfig, Clock, KeyError, KeyFolder, KeySource, PasswordGrantConfig};
+use crate::auth::{
+    Auth, AuthConfig, Clock, KeyError, KeyFolder, KeySource, PasswordGrantConfig, RefreshLifetimes,
+};
 use crate::config::{Config, WarehouseConfig};
 use crate::query::QueryEngine;
 use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
@@ -107,6 +109,10 @@ fn auth_config(config: &Config) -> Result<AuthConfig, OpenError> {
         audience: Some(config.auth.audience.clone()).filter(|text| !blank(text)),
         resources: config.auth.resources.clone(),
         token_lifetime_s: config.auth.token_expiry_seconds.into(),
+        refresh: RefreshLifetimes {
+            idle_s: config.auth.refresh_idle_seconds.into(),
+            longest_s: config.auth.refresh_lifetime_seconds.into(),
+        },
         keys: key_source(config)?,
         password_grant: config.auth.password_grant.then(|| PasswordGrantConfig {
             client_id: Some(config.auth.password_client.trim().to_owned()).filter(|text| !text.is_empty()),

@@ -28,6 +28,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "audit", include_str!("../../migrations/0003_audit.sql")),
     (4, "deleted_clients", include_str!("../../migrations/0004_deleted_clients.sql")),
     (5, "users", include_str!("../../migrations/0005_users.sql")),
+    (6, "authorization", include_str!("../../migrations/0006_authorization.sql")),
     (7, "assertions", include_str!("../../migrations/0007_assertions.sql")),
     (8, "document_folders", include_str!("../../migrations/0008_document_folders.sql")),
 ];
@@ -92,7 +93,7 @@ fn help(error: &sqlx::Error) -> &'static str {
             "check that the server runs and that DATABASE_URL has its host and port"
         }
         (sqlx::Error::Tls(_), _) => {
-            "this build speaks no TLS to PostgreSQL: connect within a private network, with sslmode=prefer or disable"
+            "check that the server offers TLS and that its certificate holds: sslmode, sslrootcert"
         }
         _ => "check DATABASE_URL",
     }

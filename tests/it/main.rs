@@ -6,6 +6,7 @@ mod access;
 mod admin;
 mod attacks;
 mod auth_test;
+mod authorize;
 mod bodies;
 mod demo_walk;
 mod documentation;

@@ -299,7 +299,7 @@ async fn the_binary_starts_on_postgresql_and_tells_nobody_the_password() {
         (&wrong, "check user and password in DATABASE_URL"),
         (&absent, "CREATE DATABASE"),
         (&visitor, "the right to create tables"),
-        (&format!("{url}?sslmode=require"), "no TLS"),
+        (&format!("{url}?sslmode=require"), "offers TLS"),
     ] {
         for arguments in [vec!["serve", "--no-demo"], vec!["client", "list"], vec!["audit"]] {
             let output = place.run(&arguments, &[("DATABASE_URL", url), ("RUST_LOG", "debug,sqlx=trace")]);

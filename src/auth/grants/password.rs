@@ -21,7 +21,6 @@ use crate::auth::oauth_error::{OAuthError, OAuthErrorCode};
 use crate::auth::principal::ClientId;
 use crate::auth::scope::ScopeSet;
 use crate::auth::throttle::Throttle;
-use crate::auth::token::TokenSpec;
 use crate::auth::user::UserError;
 
 /// The name of the client that is made when none is configured.
@@ -131,6 +130,8 @@ impl Grants {
         if let Some(wait_s) = wait_s() {
             return Err(OAuthError::rate_limited(wait_s));
         }
+        // A password that is changed while this one is hashed ends what comes of this login.
+        let begun_ms = self.clock.now_ms();
         let verified = self.users.verify(username, &SecretString::from(password)).await;
         // Others may have failed meanwhile: of many guesses at once, no more are answered than one after the other (W3).
         if let Some(wait_s) = wait_s() {
@@ -149,15 +150,8 @@ impl Grants {
             return Err(OAuthError::new(OAuthErrorCode::InvalidScope, description));
         }
         let scopes = self.requested_scopes(form, &allowed)?;
-        self.issue(&TokenSpec {
-            client_id: client.client_id,
-            subject: user.user_id.to_string(),
-            scopes,
-            claims: user.claims,
-            actor: None,
-            audience,
-            exchanged: None,
-        })
+        let response = self.issue_for_user(&client, &user, scopes.clone(), audience.clone())?;
+        self.with_refresh_token(response, &client, &user, &scopes, audience, begun_ms).await
     }
 
     /// The client behind the request; the configured one where the request names none.

@@ -15,6 +15,19 @@ impl Grants {
         self.one_target(form.all("resource").chain(form.all("audience")))
     }
 
+    /// The resource of a token that comes from a login: that of the login (`""` is this service), which the request may name
+    /// again and may not change.
+    pub(super) fn login_target(&self, form: &Form<'_>, of_login: &str) -> Result<Option<String>, OAuthError> {
+        let of_login = if of_login.is_empty() { self.tokens.audience() } else { of_login };
+        match self.check_resource(form)? {
+            Some(asked) if asked != of_login => {
+                let description = "the login was for another resource; let the user log in for this one";
+                Err(OAuthError::new(OAuthErrorCode::InvalidTarget, description))
+            }
+            _ => Ok(Some(of_login.to_owned())),
+        }
+    }
+
     fn one_target<'a>(&self, mut given: impl Iterator<Item = &'a str>) -> Result<Option<String>, OAuthError> {
         let refuse = |description: String| OAuthError::new(OAuthErrorCode::InvalidTarget, description);
         given.try_fold(None, |chosen: Option<String>, name| {

@@ -138,7 +138,7 @@ async fn requests_without_or_with_another_grant_type_are_told_apart() {
     let header = basic_of(&made);
     let missing = token(&fixture, &[], Some(&header)).await.unwrap_err();
     assert_eq!(missing.error, OAuthErrorCode::InvalidRequest);
-    for grant in ["password", "refresh_token", "CLIENT_CREDENTIALS", "client_credentials "] {
+    for grant in ["password", "implicit", "CLIENT_CREDENTIALS", "client_credentials "] {
         let error = token(&fixture, &[("grant_type", grant)], Some(&header)).await.unwrap_err();
         assert_eq!(error.error, OAuthErrorCode::UnsupportedGrantType, "{grant}");
     }
