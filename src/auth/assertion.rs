@@ -19,8 +19,8 @@ use crate::auth::token::Audience;
 
 /// The value of `client_assertion_type` (RFC 7523 section 2.2).
 pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How far ahead an assertion may end, by its client's clock.
-pub const MAX_LIFETIME_MS: i64 = 600_000;
+/// How far ahead an assertion may end, by its client's clock. Authlib asks for an hour unless told otherwise.
+pub const MAX_LIFETIME_MS: i64 = 3_600_000;
 /// How far a client's clock may be ahead of ours. None for `exp`: a clock that is behind asks for more time.
 pub const MAX_CLOCK_AHEAD_MS: i64 = 30_000;
 /// Longest `jti`.
@@ -49,7 +49,7 @@ pub enum AssertionFault {
     WrongAudience { issuer: String },
     #[error("it has expired")]
     Expired,
-    #[error("its exp is more than 10 minutes ahead; make a new one for each request")]
+    #[error("its exp is more than an hour ahead; make a new one for each request")]
     TooFarAhead,
     #[error("it is not valid yet; set the client's clock")]
     NotYetValid,

@@ -8,6 +8,7 @@ import requests
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.jose import JsonWebKey, jwt
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from joserfc.jwk import ECKey
 
 from browser import authorize, query
 
@@ -49,7 +50,8 @@ for method in ("client_secret_basic", "client_secret_post"):
     print(f"authlib: introspection and revocation, {method}")
 
 signer = setting["signer"]
-client = OAuth2Session(signer["client_id"], open(signer["private_key"]).read(), scope="semantic:read",
+key = ECKey.import_key(open(signer["private_key"]).read())
+client = OAuth2Session(signer["client_id"], key, scope="semantic:read",
                        token_endpoint_auth_method=PrivateKeyJWT(token_endpoint, alg="ES256"))
 check(client.fetch_token(token_endpoint, grant_type="client_credentials"), signer["client_id"])
 print("authlib: client_credentials, private_key_jwt")

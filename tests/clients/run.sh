@@ -50,7 +50,7 @@ redirect=http://127.0.0.1/callback
 "$steward" client create --json --name app --scopes "$scopes" --authentication none --redirect-uri "$redirect" \
   --grant-type authorization_code --grant-type refresh_token >"$data/app.json"
 "$steward" client create --json --name agent --scopes "$scopes" --grant-type token_exchange >"$data/agent.json"
-"$steward" user create --json --username ann --scopes "$scopes" >"$data/user.json"
+"$steward" user create --json --scopes "$scopes" ann >"$data/user.json"
 "$PYTHON" - "$data" "http://127.0.0.1:$port" "$redirect" "$scripts" >"$data/setting.json" <<'END'
 import json, sys
 data, issuer, redirect, scripts = sys.argv[1:]

@@ -425,7 +425,7 @@ async fn the_metadata_and_the_openapi_document_say_how_to_log_in() {
     }
     let (_, document) = service.get("", "/openapi.json").await;
     let flow = &document["components"]["securitySchemes"]["OAuth2"]["flows"]["authorizationCode"];
-    assert_eq!(flow["authorizationUrl"], "/oauth/authorize", "{flow}");
-    assert_eq!(flow["tokenUrl"], "/oauth/token");
+    assert_eq!(flow["authorizationUrl"], format!("{}/oauth/authorize", service.url), "{flow}");
+    assert_eq!(flow["tokenUrl"], format!("{}/oauth/token", service.url));
     assert!(flow["scopes"]["semantic:read"].is_string());
 }
