@@ -25,15 +25,15 @@ pub async fn ready(engine: Data<&Arc<Engine>>) -> Response {
         Ok(EmbedderState::Failed { .. }) => "failed",
         Err(_) => "off",
     };
-    let findings = engine.semantic_diagnostics();
-    let errors =
-        findings.iter().filter(|finding| finding.severity == crate::semantic::Severity::Error).count();
+    let semantic = engine.semantic_state();
     let status = if database { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "status": if database { "ready" } else { "unavailable" },
         "database": if database { "ok" } else { "does not answer" },
         "embedding_model": embedding,
-        "semantic_errors": errors,
+        "semantic_errors": semantic.errors,
+        // Served as before their last edit, which is broken; semantic.diagnostics says why.
+        "semantic_stale_models": semantic.stale,
     });
     Json(body).with_status(status).into_response()
 }

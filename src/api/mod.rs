@@ -9,6 +9,7 @@ mod admin;
 mod auth_test;
 mod authorize;
 mod caller;
+mod compile;
 mod document;
 mod health;
 mod metadata;
@@ -50,15 +51,16 @@ pub(crate) enum ApiTag {
 }
 
 type Service = OpenApiService<
-    (metadata::Api, semantics::Api, sql::Api, actions::Api, rag::Api, AdminApis, auth_test::Api),
+    (metadata::Api, SemanticApis, sql::Api, actions::Api, rag::Api, AdminApis, auth_test::Api),
     (),
 >;
 type AdminApis = (admin::clients::Api, admin::users::Api, admin::keys::Api, admin::audit::Api);
+type SemanticApis = (semantics::Api, compile::Api);
 
 fn service(engine: &Arc<Engine>) -> Service {
     let apis = (
         metadata::Api(engine.clone()),
-        semantics::Api(engine.clone()),
+        (semantics::Api(engine.clone()), compile::Api(engine.clone())),
         sql::Api(engine.clone()),
         actions::Api(engine.clone()),
         rag::Api(engine.clone()),

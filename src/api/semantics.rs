@@ -36,6 +36,8 @@ pub struct Dataset {
     pub hints: Vec<String>,
     pub instructions: String,
     pub sensitivity: String,
+    /// Whether you see only the rows that your claims open.
+    pub has_row_filter: bool,
     pub filters: Vec<NamedFilter>,
     pub fields: Vec<Field>,
 }
@@ -68,6 +70,8 @@ pub struct Field {
     pub expression: String,
     pub sensitivity: String,
     pub pii: bool,
+    /// Whether you see a mask instead of the values.
+    pub is_masked: bool,
 }
 
 #[derive(Debug, Object)]
@@ -342,6 +346,7 @@ fn dataset((model, item): (String, semantic::Dataset)) -> Dataset {
         hints: item.hints,
         instructions: item.ai_context.instructions,
         sensitivity: item.sensitivity.as_str().to_owned(),
+        has_row_filter: item.row_filter.is_some(),
         filters: item
             .filters
             .into_iter()
@@ -377,6 +382,7 @@ fn field(item: semantic::Field) -> Field {
         hints: item.hints,
         sensitivity: item.sensitivity.as_str().to_owned(),
         pii: item.pii,
+        is_masked: item.is_masked,
     }
 }
 

@@ -8,6 +8,7 @@ mod admin;
 mod audit;
 mod check;
 mod client;
+mod compile;
 pub mod demo;
 pub mod demo_api;
 mod error;
@@ -65,6 +66,11 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Query metadata, API responses and data with SQL, without a server
     Sql(sql::SqlArgs),
+    /// Compile a metric query to SQL, without a server
+    Compile(compile::CompileArgs),
+    /// Compile as the compliance suite of Apache Ossie asks for it
+    #[command(subcommand)]
+    CompileOssie(compile::OssieCommand),
     /// Check the semantic, actions and indexes folders
     Check(check::CheckArgs),
     /// Serve the demo's weather as an external API
@@ -127,6 +133,8 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Key(command) => key::run(config()?, command).await,
         Command::Audit(args) => audit::run(config()?, args).await,
         Command::Sql(args) => sql::run(config()?, args).await,
+        Command::Compile(args) => compile::run(config()?, args).await,
+        Command::CompileOssie(command) => compile::run_ossie(command).await,
         Command::Check(args) => check::run(config()?, args).await,
         Command::DemoApi(args) => serve_demo_api(args).await,
         Command::Demo(args) => demo::run(config()?, args).await,

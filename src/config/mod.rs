@@ -37,7 +37,7 @@ pub struct Config {
     /// password only in the environment (C1); PostgreSQL's own `PGPASSWORD` and `PGPASSFILE` serve too.
     pub database_url: DatabaseUrl,
     pub auth: AuthConfig,
-    pub semantic: FolderConfig,
+    pub semantic: SemanticConfig,
     pub actions: FolderConfig,
     pub indexes: FolderConfig,
     pub warehouses: BTreeMap<String, WarehouseConfig>,
@@ -79,6 +79,17 @@ pub struct AuthConfig {
     pub password_client: String,
 }
 
+/// The folder of semantic models.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SemanticConfig {
+    pub dir: PathBuf,
+    /// Whether a running service takes up changes of the folder.
+    pub watch: bool,
+    /// How often it looks for them, in milliseconds; a change is taken up when it has stood for as long.
+    pub poll_ms: u64,
+}
+
 /// A folder of YAML files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,7 +127,7 @@ impl Default for Config {
             data_dir: ".steward".into(),
             database_url: DatabaseUrl::default(),
             auth: AuthConfig::default(),
-            semantic: FolderConfig { dir: "semantic".into() },
+            semantic: SemanticConfig::default(),
             actions: FolderConfig { dir: "actions".into() },
             indexes: FolderConfig { dir: "indexes".into() },
             warehouses: BTreeMap::from([("local".to_owned(), local)]),
@@ -124,6 +135,12 @@ impl Default for Config {
             sql: SqlLimits::default(),
             uploads: UploadLimits::default(),
         }
+    }
+}
+
+impl Default for SemanticConfig {
+    fn default() -> Self {
+        Self { dir: "semantic".into(), watch: true, poll_ms: 1000 }
     }
 }
 

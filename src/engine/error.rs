@@ -9,6 +9,7 @@ use crate::error::ErrorKind;
 use crate::guard::Refusal;
 use crate::query::{QueryError, RecordsError};
 use crate::rag::RagError;
+use crate::semantic::compile::CompileError;
 use crate::store::StoreError;
 use crate::warehouse::WarehouseError;
 
@@ -18,6 +19,8 @@ pub enum EngineError {
     Auth(#[from] AuthError),
     #[error("{}", refusal_text(.0))]
     Refused(Refusal),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error(transparent)]
@@ -103,6 +106,7 @@ impl EngineError {
         match self {
             Self::Auth(error) => error.kind(),
             Self::Refused(refusal) => refusal.kind(),
+            Self::Compile(error) => error.kind(),
             Self::Query(error) => error.kind(),
             Self::Action(error) => error.kind(),
             Self::Rag(error) => error.kind(),
@@ -178,6 +182,7 @@ impl EngineError {
         };
         match self {
             Self::Refused(refusal) => (outcome, refusal.rule),
+            Self::Compile(error) => (outcome, error.code.ossie()),
             _ => (outcome, kind.as_str()),
         }
     }

@@ -8,13 +8,17 @@
 mod actions;
 mod admin;
 mod auth_test;
+mod compile;
 mod documents;
 mod error;
 mod haiku;
 mod namespace;
 mod open;
+mod reload;
 mod responses;
+mod semantic_table;
 mod semantics;
+mod served;
 mod sql;
 mod users;
 
@@ -23,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use datafusion::datasource::TableProvider;
 
 use crate::actions::{ActionCatalog, ActionDiagnostic, Caller};
@@ -31,7 +36,6 @@ use crate::auth::{Auth, Operation, Principal};
 use crate::config::Config;
 use crate::query::QueryEngine;
 use crate::rag::Rag;
-use crate::semantic::{Catalog, Model, Tables};
 use crate::store::Store;
 use crate::warehouse::Warehouse;
 
@@ -43,6 +47,8 @@ pub use error::EngineError;
 pub use open::{Parts, key_source};
 pub use responses::ResponseTable;
 pub use semantics::LinkAnswer;
+pub use served::SemanticState;
+use served::Served;
 pub use sql::{SqlCheck, SqlOptions};
 
 /// Who asks, under which request id.
@@ -63,26 +69,15 @@ impl Context {
     }
 }
 
-/// The catalog as it is served, with one view a clearance.
-#[derive(Debug)]
-struct Served {
-    catalog: Catalog,
-    views: [View; 3],
-}
-
-#[derive(Debug)]
-struct View {
-    models: Vec<Arc<Model>>,
-    tables: Tables,
-}
-
 /// The whole service without its doors.
 pub struct Engine {
     config: Config,
     store: Store,
     auth: Option<Auth>,
     audit: Audit,
-    served: Arc<Served>,
+    served: Arc<ArcSwap<Served>>,
+    /// Takes up changes of the semantic folder; ends with the engine.
+    watch: Option<reload::Watch>,
     actions: ActionCatalog,
     action_diagnostics: Vec<ActionDiagnostic>,
     caller: Caller,
@@ -140,6 +135,9 @@ impl Engine {
 
     /// Ends background work in order, so that nothing accepted is lost.
     pub async fn close(&self) {
+        if let Some(watch) = &self.watch {
+            watch.stop();
+        }
         if let Some(rag) = &self.rag {
             rag.close().await;
         }
@@ -213,19 +211,5 @@ impl<T> Done<T> {
     }
 }
 
-impl Served {
-    fn new(catalog: Catalog) -> Self {
-        use crate::auth::Sensitivity::{HighlySensitive, Protected, Public};
-        let views = [Public, Protected, HighlySensitive].map(|clearance| {
-            let models = catalog.visible_to(clearance);
-            // Findings quote the files, which name everything: only the highest clearance reads them as a table.
-            let diagnostics = if clearance == HighlySensitive { catalog.diagnostics.as_slice() } else { &[] };
-            View { tables: Tables::build(&models, diagnostics), models }
-        });
-        Self { catalog, views }
-    }
-
-    fn view(&self, principal: &Principal) -> &View {
-        &self.views[principal.sensitivity() as usize]
-    }
-}
+#[cfg(test)]
+mod access_tests;

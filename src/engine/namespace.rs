@@ -9,11 +9,12 @@ use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::datasource::{MemTable, TableProvider};
 
+use super::served::{CallerJudge, View};
 use super::{Context, Engine, EngineError};
 use crate::auth::Operation;
-use crate::guard::{ApprovedSql, Column, Namespace, Relation};
+use crate::guard::{ApprovedSql, Argument, Column, Namespace, Relation, TableCall, TableFunction};
 use crate::query::Tables;
-use crate::semantic::{self, Dataset, Model};
+use crate::semantic;
 use crate::warehouse::WarehouseError;
 
 const INFORMATION_SCHEMA: &str = "information_schema";
@@ -21,44 +22,42 @@ const SEMANTIC: &str = "semantic";
 const ACTIONS: &str = "actions";
 pub(super) const RESPONSES: &str = "responses";
 
+/// The columns of `information_schema.tables` and `.columns`.
+const TABLES_COLUMNS: &[&str] = &["table_catalog", "table_schema", "table_name", "table_type"];
+const COLUMNS_COLUMNS: &[&str] =
+    &["table_catalog", "table_schema", "table_name", "column_name", "ordinal_position"];
+/// The table function that searches the metadata, and how many rows it gives.
+const SEARCH: &str = "semantic_search";
+const SEARCH_ROWS: i64 = 10;
+const MAX_SEARCH_ROWS: i64 = 1_000;
+
 impl Engine {
+    /// What this caller may know of the semantic layer now; held to the end of a request.
+    pub(super) fn view(&self, context: &Context) -> Arc<View> {
+        self.served.load().view(&context.principal).clone()
+    }
+
     /// Everything that this caller's SQL may name.
-    pub(super) async fn namespace(&self, context: &Context) -> Result<Namespace, EngineError> {
+    pub(super) async fn namespace(
+        &self,
+        context: &Context,
+        view: &Arc<View>,
+    ) -> Result<Namespace, EngineError> {
         let principal = &context.principal;
-        let mut namespace = Namespace::default();
         let may_read = Operation::ListDatasets.authorize(principal, None).is_ok();
-        let served = &self.served;
-        let view = served.view(principal);
-        for model in &view.models {
-            for dataset in &model.datasets {
-                let target = format!("{}.{}", model.name, dataset.name);
-                let missing_scope = match Operation::SqlRun.authorize(principal, Some(&target)) {
-                    Ok(()) => None,
-                    // Who may neither read about it nor run it does not learn that it exists.
-                    Err(_) if !may_read => continue,
-                    Err(_) => Operation::SqlRun.required_scope(Some(&target)).map(|scope| scope.to_string()),
-                };
-                namespace.insert(relation(model, dataset, missing_scope)?);
-            }
-        }
+        let judge = CallerJudge { principal: principal.clone(), may_read, view: view.clone() };
+        let mut namespace = Namespace::over(view.relations(), Arc::new(judge));
         if may_read {
             for name in semantic::TABLE_NAMES {
                 if let Some(schema) = view.tables.schema(name) {
-                    namespace.insert(plain(
-                        SEMANTIC,
-                        name,
-                        schema.fields().iter().map(|field| field.name().clone()),
-                    ));
+                    namespace.insert(plain(SEMANTIC, name, names(&schema)));
                 }
             }
+            let columns = names(&semantic::search_batch(&[]).schema());
+            namespace.insert_function(TableFunction { name: SEARCH.to_owned(), columns });
         }
         if Operation::ListActions.authorize(principal, None).is_ok() {
-            let columns = self.actions_batch()?.schema();
-            namespace.insert(plain(
-                ACTIONS,
-                "operations",
-                columns.fields().iter().map(|field| field.name().clone()),
-            ));
+            namespace.insert(plain(ACTIONS, "operations", names(&self.actions_batch()?.schema())));
         }
         for table in self.response_tables(context).await? {
             let target = format!("{RESPONSES}.{}", table.name);
@@ -66,10 +65,9 @@ impl Engine {
                 namespace.insert(plain(RESPONSES, &table.name, table.columns.iter().cloned()));
             }
         }
-        for (name, batch) in self.information_schema(&namespace)? {
-            let names: Vec<String> =
-                batch.schema().fields().iter().map(|field| field.name().clone()).collect();
-            namespace.insert(plain(INFORMATION_SCHEMA, name, names));
+        for (name, columns) in [("tables", TABLES_COLUMNS), ("columns", COLUMNS_COLUMNS)] {
+            let columns = columns.iter().map(|column| (*column).to_owned());
+            namespace.insert(plain(INFORMATION_SCHEMA, name, columns));
         }
         Ok(namespace)
     }
@@ -77,40 +75,38 @@ impl Engine {
     /// Opens what an approved query reads, and nothing else.
     pub(super) async fn tables(
         &self,
-        context: &Context,
         sql: &ApprovedSql,
         namespace: &Namespace,
+        view: &Arc<View>,
     ) -> Result<Tables, EngineError> {
         let mut tables = Tables::new();
         for (schema, name) in sql.relations() {
             let provider = match schema.as_str() {
-                SEMANTIC => {
-                    let served = &self.served;
-                    let batch = served.view(&context.principal).tables.get(name).cloned();
-                    memory(batch.ok_or(EngineError::Interrupted)?)?
-                }
+                SEMANTIC => view.provider(name).ok_or(EngineError::Interrupted)?,
                 ACTIONS => memory(self.actions_batch()?)?,
                 INFORMATION_SCHEMA => {
-                    let batch =
-                        self.information_schema(namespace)?.into_iter().find(|(known, _)| known == name);
-                    memory(batch.ok_or(EngineError::Interrupted)?.1)?
+                    let [tables, columns] = information_schema(namespace)?;
+                    memory(if name == "tables" { tables } else { columns })?
                 }
                 RESPONSES => self.response_provider(name).await?,
-                model => self.dataset_provider(context, model, name).await?,
+                model => self.dataset_provider(view, model, name).await?,
             };
             tables.push(((schema.clone(), name.clone()), provider));
+        }
+        for call in sql.calls() {
+            tables.push((call.relation.clone(), answer(call, view).await?));
         }
         Ok(tables)
     }
 
     async fn dataset_provider(
         &self,
-        context: &Context,
+        view: &View,
         model: &str,
         dataset: &str,
     ) -> Result<Arc<dyn TableProvider>, EngineError> {
-        let models = self.models(context);
-        let found = models.iter().find(|known| known.name == model).and_then(|known| known.dataset(dataset));
+        let found =
+            view.models.iter().find(|known| known.name == model).and_then(|known| known.dataset(dataset));
         let source = &found.ok_or(EngineError::Interrupted)?.relation;
         let parts: Vec<&str> = source.split('.').map(str::trim).collect();
         let default = self.warehouses.keys().next().map(String::as_str).unwrap_or_default();
@@ -145,65 +141,66 @@ impl Engine {
             ("description", text(|row| &row.description)),
         ])
     }
-
-    /// `tables` and `columns` of everything in the namespace, as SQL's information schema has them.
-    fn information_schema(
-        &self,
-        namespace: &Namespace,
-    ) -> Result<Vec<(&'static str, RecordBatch)>, EngineError> {
-        let relations: Vec<&Relation> =
-            namespace.relations().filter(|relation| relation.schema != INFORMATION_SCHEMA).collect();
-        let texts = |values: Vec<String>| -> ArrayRef {
-            Arc::new(values.into_iter().map(Some).collect::<StringArray>())
-        };
-        let tables = batch(vec![
-            ("table_catalog", texts(relations.iter().map(|_| "steward".to_owned()).collect())),
-            ("table_schema", texts(relations.iter().map(|relation| relation.schema.clone()).collect())),
-            ("table_name", texts(relations.iter().map(|relation| relation.name.clone()).collect())),
-            ("table_type", texts(relations.iter().map(|_| "VIEW".to_owned()).collect())),
-        ])?;
-        let columns: Vec<(&Relation, usize, &Column)> = relations
-            .iter()
-            .flat_map(|relation| {
-                relation.columns.iter().enumerate().map(move |(at, column)| (*relation, at + 1, column))
-            })
-            .collect();
-        let ordinals: ArrayRef =
-            Arc::new(columns.iter().map(|row| Some(row.1 as i64)).collect::<Int64Array>());
-        let columns = batch(vec![
-            ("table_catalog", texts(columns.iter().map(|_| "steward".to_owned()).collect())),
-            ("table_schema", texts(columns.iter().map(|row| row.0.schema.clone()).collect())),
-            ("table_name", texts(columns.iter().map(|row| row.0.name.clone()).collect())),
-            ("column_name", texts(columns.iter().map(|row| row.2.name.clone()).collect())),
-            ("ordinal_position", ordinals),
-        ])?;
-        Ok(vec![("tables", tables), ("columns", columns)])
-    }
 }
 
-fn relation(
-    model: &Model,
-    dataset: &Dataset,
-    missing_scope: Option<String>,
-) -> Result<Relation, EngineError> {
-    let mut columns = Vec::with_capacity(dataset.fields.len());
-    for field in &dataset.fields {
-        let text = field.expression.text();
-        let is_plain = text == field.name || text == semantic::quote(&field.name);
-        let expression = match is_plain {
-            true => None,
-            // Parsed before, when the model was loaded; a model that fails here was not served.
-            false => Some(semantic::parse_expression(text).map_err(|_| EngineError::Interrupted)?),
-        };
-        columns.push(Column { name: field.name.clone(), expression });
-    }
-    Ok(Relation {
-        schema: model.name.clone(),
-        name: dataset.name.clone(),
-        columns,
-        row_filter: None,
-        missing_scope,
-    })
+/// `tables` and `columns` of everything in the namespace, as SQL's information schema has them; ordered by names.
+fn information_schema(namespace: &Namespace) -> Result<[RecordBatch; 2], EngineError> {
+    let mut relations: Vec<&Relation> =
+        namespace.relations().filter(|relation| relation.schema != INFORMATION_SCHEMA).collect();
+    relations.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    let catalog =
+        |count| -> ArrayRef { Arc::new(StringArray::from_iter_values((0..count).map(|_| "steward"))) };
+    let texts = |values: &mut dyn Iterator<Item = &str>| -> ArrayRef {
+        Arc::new(values.map(Some).collect::<StringArray>())
+    };
+    let tables = batch(vec![
+        (TABLES_COLUMNS[0], catalog(relations.len())),
+        (TABLES_COLUMNS[1], texts(&mut relations.iter().map(|relation| relation.schema.as_str()))),
+        (TABLES_COLUMNS[2], texts(&mut relations.iter().map(|relation| relation.name.as_str()))),
+        (TABLES_COLUMNS[3], texts(&mut relations.iter().map(|_| "VIEW"))),
+    ])?;
+    let columns = || {
+        relations.iter().flat_map(|relation| {
+            relation.columns.iter().enumerate().map(move |(at, column)| (*relation, at + 1, column))
+        })
+    };
+    let ordinals: ArrayRef = Arc::new(columns().map(|row| Some(row.1 as i64)).collect::<Int64Array>());
+    let columns = batch(vec![
+        (COLUMNS_COLUMNS[0], catalog(columns().count())),
+        (COLUMNS_COLUMNS[1], texts(&mut columns().map(|row| row.0.schema.as_str()))),
+        (COLUMNS_COLUMNS[2], texts(&mut columns().map(|row| row.0.name.as_str()))),
+        (COLUMNS_COLUMNS[3], texts(&mut columns().map(|row| row.2.name.as_str()))),
+        (COLUMNS_COLUMNS[4], ordinals),
+    ])?;
+    Ok([tables, columns])
+}
+
+/// The rows of a table function.
+async fn answer(call: &TableCall, view: &Arc<View>) -> Result<Arc<dyn TableProvider>, EngineError> {
+    let (words, rows) = match call.arguments.as_slice() {
+        [Argument::Text(words)] => (words.clone(), SEARCH_ROWS),
+        [Argument::Text(words), Argument::Integer(rows)] if (1..=MAX_SEARCH_ROWS).contains(rows) => {
+            (words.clone(), *rows)
+        }
+        _ => {
+            let message = format!(
+                "{} takes the words to search for and a number of rows from 1 to {MAX_SEARCH_ROWS}, such as {SEARCH}('late departures', 10)",
+                call.function
+            );
+            return Err(EngineError::InvalidInput(message));
+        }
+    };
+    let rows = usize::try_from(rows).unwrap_or_default();
+    let view = view.clone();
+    let found = move || {
+        let matches: Vec<semantic::Match<'_>> = view.finder().search(&words).take(rows).collect();
+        semantic::search_batch(&matches)
+    };
+    memory(tokio::task::spawn_blocking(found).await?)
+}
+
+fn names(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|field| field.name().clone()).collect()
 }
 
 fn plain(schema: &str, name: &str, columns: impl IntoIterator<Item = String>) -> Relation {

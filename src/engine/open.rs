@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use secrecy::SecretString;
 
+use super::reload::{self, Watch};
 use super::{Engine, Served};
 use crate::actions::{ActionCatalog, Caller};
 use crate::audit::Audit;
@@ -14,7 +16,7 @@ use crate::auth::{
 use crate::config::{Config, WarehouseConfig};
 use crate::query::QueryEngine;
 use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
-use crate::semantic::{Catalog, Severity};
+use crate::semantic::Catalog;
 use crate::store::Store;
 use crate::warehouse::{LocalWarehouse, Warehouse};
 
@@ -46,18 +48,14 @@ impl Engine {
                 .insert(name.clone(), Arc::new(LocalWarehouse::new(path.clone(), query.state().clone())));
         }
         let folder = config.semantic.dir.clone();
-        let catalog = tokio::task::spawn_blocking(move || Catalog::load(&folder)).await?;
-        for diagnostic in
-            catalog.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error)
-        {
-            tracing::error!(
-                file = diagnostic.file,
-                line = diagnostic.line,
-                rule = diagnostic.rule,
-                "{}",
-                diagnostic.message
-            );
-        }
+        let (served, stamp) = tokio::task::spawn_blocking(move || {
+            // Taken before the files are read, so that a change in between is seen later.
+            let stamp = reload::stamp(&folder);
+            (Served::new(Catalog::load(&folder)), stamp)
+        })
+        .await?;
+        reload::log_errors(&served.catalog);
+        let served = Arc::new(ArcSwap::from_pointee(served));
         let (actions, action_diagnostics) = if config.actions.dir.is_dir() {
             ActionCatalog::load(&config.actions.dir).await
         } else {
@@ -83,7 +81,8 @@ impl Engine {
             response_files: Default::default(),
             response_providers: Default::default(),
             audit: Audit::start(store.clone()),
-            served: Arc::new(Served::new(catalog)),
+            watch: config.semantic.watch.then(|| Watch::start(&config.semantic, served.clone(), stamp)),
+            served,
             caller: Caller::default(),
             config,
             store,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Context, Done, Engine, EngineError};
 use crate::auth::Operation;
 use crate::semantic::{
-    Dataset, Diagnostic, Link, Metric, Model, Relationship, SearchIndex, VerifiedQuery, did_you_mean, link,
+    Dataset, Diagnostic, Link, Match, Metric, Model, Relationship, Thing, VerifiedQuery, did_you_mean,
 };
 
 /// Linked context and the external operations that may help.
@@ -28,33 +28,43 @@ impl Engine {
         query: Option<&str>,
     ) -> Result<Vec<Arc<Model>>, EngineError> {
         self.perform(context, Operation::ListModels, None, async {
-            let models = self.models(context);
-            Ok(listed(ranked(models, query, |model| {
-                format!("{} {} {}", model.name, model.synonyms.join(" "), model.description)
-            })))
+            let found = self.matching(context, query, |hit| match hit.thing {
+                Thing::Model => Some(hit.model.clone()),
+                _ => None,
+            });
+            Ok(listed(match found.await? {
+                Some(found) => found,
+                None => self.models(context),
+            }))
         })
         .await
     }
 
     pub async fn get_model(&self, context: &Context, name: &str) -> Result<Arc<Model>, EngineError> {
         self.perform(context, Operation::GetModel, None, async {
-            find("model", self.models(context), name, |model| model.name.clone())
+            let models = self.models(context);
+            let all = models.iter().map(|model| (model.name.as_str(), "", model));
+            Ok(Done::new(find("model", all, name)?.clone()))
         })
         .await
     }
 
+    /// With a query, datasets that match by themselves or by one of their fields.
     pub async fn list_datasets(
         &self,
         context: &Context,
         query: Option<&str>,
     ) -> Result<Vec<Of<Dataset>>, EngineError> {
         self.perform(context, Operation::ListDatasets, None, async {
-            let text = |(model, dataset): &Of<Dataset>| {
-                let fields: Vec<&str> = dataset.fields.iter().map(|field| field.name.as_str()).collect();
-                let synonyms = dataset.synonyms.join(" ");
-                format!("{model} {} {synonyms} {} {}", dataset.name, dataset.description, fields.join(" "))
+            let Some(query) = words(query) else {
+                return Ok(listed(self.parts(context, |model| &model.datasets)));
             };
-            Ok(listed(ranked(self.datasets(context), query, text)))
+            let view = self.view(context);
+            let search = move || {
+                let found = view.finder().datasets(&query);
+                found.into_iter().map(|(model, dataset)| (model.name.clone(), dataset.clone())).collect()
+            };
+            Ok(listed(tokio::task::spawn_blocking(search).await?))
         })
         .await
     }
@@ -62,9 +72,7 @@ impl Engine {
     /// `name` is `model.dataset`, or `dataset` where that is unique.
     pub async fn get_dataset(&self, context: &Context, name: &str) -> Result<Of<Dataset>, EngineError> {
         self.perform(context, Operation::GetDataset, None, async {
-            find("dataset", self.datasets(context), name, |(model, dataset)| {
-                format!("{model}.{}", dataset.name)
-            })
+            self.part(context, "dataset", name, |model| &model.datasets, |dataset| &dataset.name)
         })
         .await
     }
@@ -75,19 +83,21 @@ impl Engine {
         query: Option<&str>,
     ) -> Result<Vec<Of<Metric>>, EngineError> {
         self.perform(context, Operation::ListMetrics, None, async {
-            let text = |(model, metric): &Of<Metric>| {
-                format!("{model} {} {} {}", metric.name, metric.synonyms.join(" "), metric.description)
-            };
-            Ok(listed(ranked(self.parts(context, |model| &model.metrics), query, text)))
+            let found = self.matching(context, query, |hit| match hit.thing {
+                Thing::Metric(metric) => Some((hit.model.name.clone(), metric.clone())),
+                _ => None,
+            });
+            Ok(listed(match found.await? {
+                Some(found) => found,
+                None => self.parts(context, |model| &model.metrics),
+            }))
         })
         .await
     }
 
     pub async fn get_metric(&self, context: &Context, name: &str) -> Result<Of<Metric>, EngineError> {
         self.perform(context, Operation::GetMetric, None, async {
-            find("metric", self.parts(context, |model| &model.metrics), name, |(model, metric)| {
-                format!("{model}.{}", metric.name)
-            })
+            self.part(context, "metric", name, |model| &model.metrics, |metric| &metric.name)
         })
         .await
     }
@@ -98,10 +108,14 @@ impl Engine {
         query: Option<&str>,
     ) -> Result<Vec<Of<Relationship>>, EngineError> {
         self.perform(context, Operation::ListRelationships, None, async {
-            let text = |(model, link): &Of<Relationship>| {
-                format!("{model} {} {} {} {}", link.name, link.from, link.to, link.description)
-            };
-            Ok(listed(ranked(self.parts(context, |model| &model.relationships), query, text)))
+            let found = self.matching(context, query, |hit| match hit.thing {
+                Thing::Relationship(link) => Some((hit.model.name.clone(), link.clone())),
+                _ => None,
+            });
+            Ok(listed(match found.await? {
+                Some(found) => found,
+                None => self.parts(context, |model| &model.relationships),
+            }))
         })
         .await
     }
@@ -112,8 +126,7 @@ impl Engine {
         name: &str,
     ) -> Result<Of<Relationship>, EngineError> {
         self.perform(context, Operation::GetRelationship, None, async {
-            let all = self.parts(context, |model| &model.relationships);
-            find("relationship", all, name, |(model, link)| format!("{model}.{}", link.name))
+            self.part(context, "relationship", name, |model| &model.relationships, |link| &link.name)
         })
         .await
     }
@@ -124,10 +137,14 @@ impl Engine {
         query: Option<&str>,
     ) -> Result<Vec<Of<VerifiedQuery>>, EngineError> {
         self.perform(context, Operation::ListVerifiedQueries, None, async {
-            let text = |(model, verified): &Of<VerifiedQuery>| {
-                format!("{model} {} {} {}", verified.name, verified.question, verified.description)
-            };
-            Ok(listed(ranked(self.parts(context, |model| &model.verified_queries), query, text)))
+            let found = self.matching(context, query, |hit| match hit.thing {
+                Thing::VerifiedQuery(verified) => Some((hit.model.name.clone(), verified.clone())),
+                _ => None,
+            });
+            Ok(listed(match found.await? {
+                Some(found) => found,
+                None => self.parts(context, |model| &model.verified_queries),
+            }))
         })
         .await
     }
@@ -138,8 +155,7 @@ impl Engine {
         name: &str,
     ) -> Result<Of<VerifiedQuery>, EngineError> {
         self.perform(context, Operation::GetVerifiedQuery, None, async {
-            let all = self.parts(context, |model| &model.verified_queries);
-            find("verified query", all, name, |(model, verified)| format!("{model}.{}", verified.name))
+            self.part(context, "verified query", name, |model| &model.verified_queries, |query| &query.name)
         })
         .await
     }
@@ -161,9 +177,9 @@ impl Engine {
                 let message = format!("budget_tokens is {budget_tokens}; use 100 to 100,000");
                 return Err(EngineError::InvalidInput(message));
             }
-            let models = self.models(context);
-            let asked = question.to_owned();
-            let link = tokio::task::spawn_blocking(move || link(&models, &asked, budget_tokens)).await?;
+            let (view, asked) = (self.view(context), question.to_owned());
+            let link = move || view.finder().link(&asked, budget_tokens);
+            let link = tokio::task::spawn_blocking(link).await?;
             let may_list = Operation::ListActions.authorize(&context.principal, None).is_ok();
             let actions = if may_list { self.suggest_actions(question) } else { Vec::new() };
             let responses =
@@ -176,15 +192,11 @@ impl Engine {
 
     /// Findings of the last load, for the doors that show them to the operator.
     pub fn semantic_diagnostics(&self) -> Vec<Diagnostic> {
-        self.served.catalog.diagnostics.clone()
+        self.served.load().catalog.diagnostics.clone()
     }
 
     pub(super) fn models(&self, context: &Context) -> Vec<Arc<Model>> {
-        self.served.view(&context.principal).models.clone()
-    }
-
-    fn datasets(&self, context: &Context) -> Vec<Of<Dataset>> {
-        self.parts(context, |model| &model.datasets)
+        self.view(context).models.clone()
     }
 
     fn parts<T: Clone>(&self, context: &Context, part: impl Fn(&Model) -> &Vec<T>) -> Vec<Of<T>> {
@@ -192,10 +204,46 @@ impl Engine {
         models
             .iter()
             .flat_map(|model| {
-                part(model).iter().map(|item| (model.name.clone(), item.clone())).collect::<Vec<_>>()
+                part(model).iter().map(move |item| (model.name.clone(), item.clone())).collect::<Vec<_>>()
             })
             .collect()
     }
+
+    /// What matches `query`, best first; nothing where there is no query.
+    async fn matching<T: Send + 'static>(
+        &self,
+        context: &Context,
+        query: Option<&str>,
+        pick: impl Fn(Match<'_>) -> Option<T> + Send + 'static,
+    ) -> Result<Option<Vec<T>>, EngineError> {
+        let Some(query) = words(query) else { return Ok(None) };
+        let view = self.view(context);
+        let search = move || view.finder().search(&query).filter_map(pick).collect();
+        Ok(Some(tokio::task::spawn_blocking(search).await?))
+    }
+
+    /// The one part of this name, `model.name` or `name` where that is unique.
+    fn part<T: Clone>(
+        &self,
+        context: &Context,
+        what: &'static str,
+        name: &str,
+        part: impl Fn(&Model) -> &Vec<T>,
+        own_name: impl Fn(&T) -> &String,
+    ) -> Result<Done<Of<T>>, EngineError> {
+        let models = self.models(context);
+        let own_name = &own_name;
+        let all = models.iter().flat_map(|model| {
+            part(model).iter().map(move |item| (model.name.as_str(), own_name(item).as_str(), (model, item)))
+        });
+        let (model, item) = find(what, all, name)?;
+        Ok(Done::new((model.name.clone(), item.clone())))
+    }
+}
+
+/// The words of a search, if there are any.
+fn words(query: Option<&str>) -> Option<String> {
+    query.filter(|query| !query.trim().is_empty()).map(str::to_owned)
 }
 
 fn listed<T>(items: Vec<T>) -> Done<Vec<T>> {
@@ -203,55 +251,42 @@ fn listed<T>(items: Vec<T>) -> Done<Vec<T>> {
     Done::new(items).rows(rows)
 }
 
-/// All items, or those that share a word with `query`, best first.
-fn ranked<T>(items: Vec<T>, query: Option<&str>, text: impl Fn(&T) -> String) -> Vec<T> {
-    let Some(query) = query.filter(|query| !query.trim().is_empty()) else { return items };
-    let mut index = SearchIndex::default();
-    for item in &items {
-        index.add(&[(&text(item), 1.0)]);
-    }
-    let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
-    index.search(query).into_iter().filter_map(|hit| items[hit.document].take()).collect()
-}
-
-fn find<T>(
+/// The item called `name` among `(model, own name, item)`, where the model itself has no second name.
+fn find<'m, T>(
     what: &'static str,
-    items: Vec<T>,
+    items: impl Iterator<Item = (&'m str, &'m str, T)>,
     name: &str,
-    full: impl Fn(&T) -> String,
-) -> Result<Done<T>, EngineError> {
-    let names: Vec<String> = items.iter().map(&full).collect();
-    let is_named = |candidate: &String| {
-        candidate == name
-            || candidate.split_once('.').is_some_and(|(_, short)| short == name && !name.contains('.'))
+) -> Result<T, EngineError> {
+    let full =
+        |model: &str, own: &str| if own.is_empty() { model.to_owned() } else { format!("{model}.{own}") };
+    let is_full = |model: &str, own: &str| match own {
+        "" => name == model,
+        own => name.strip_prefix(model).and_then(|rest| rest.strip_prefix('.')) == Some(own),
     };
-    let exact = names.iter().position(|candidate| candidate == name);
-    let found: Vec<usize> = match exact {
-        Some(position) => vec![position],
-        None => names
-            .iter()
-            .enumerate()
-            .filter(|(_, candidate)| is_named(candidate))
-            .map(|(position, _)| position)
-            .collect(),
-    };
-    match found.as_slice() {
-        [position] => {
-            let position = *position;
-            let item = items.into_iter().nth(position).ok_or(EngineError::Interrupted)?;
-            Ok(Done::new(item))
+    let (mut known, mut found, mut exact) = (Vec::new(), Vec::new(), None);
+    for (model, own, item) in items {
+        if is_full(model, own) && exact.is_none() {
+            exact = Some(item);
+        } else if own == name {
+            found.push((full(model, own), item));
         }
-        [] => {
+        known.push((model, own));
+    }
+    if let Some(item) = exact {
+        return Ok(item);
+    }
+    match found.len() {
+        1 => found.pop().map(|(_, item)| item).ok_or(EngineError::Interrupted),
+        0 => {
+            let names: Vec<String> = known.iter().map(|(model, own)| full(model, own)).collect();
             let help = did_you_mean(name, names.iter().map(String::as_str));
             let help = if help.is_empty() { help } else { format!("; {help}") };
             Err(EngineError::NotFound { what, name: name.to_owned(), help })
         }
-        several => {
-            let choices: Vec<&str> = several.iter().map(|position| names[*position].as_str()).collect();
-            Err(EngineError::InvalidInput(format!(
-                "`{name}` could be any of {}; write the full name",
-                choices.join(", ")
-            )))
+        _ => {
+            let choices: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+            let message = format!("`{name}` could be any of {}; write the full name", choices.join(", "));
+            Err(EngineError::InvalidInput(message))
         }
     }
 }

@@ -1,7 +1,10 @@
 //! SQL operations: check and run, both behind the guard.
 
+use std::sync::Arc;
+
+use super::served::View;
 use super::{Context, Done, Engine, EngineError};
-use crate::auth::Operation;
+use crate::auth::{Operation, Sensitivity};
 use crate::guard::{self, ApprovedSql};
 use crate::query::{QueryResult, Tables};
 
@@ -12,10 +15,13 @@ pub struct SqlOptions {
     pub max_rows: Option<usize>,
 }
 
+/// Stands in the place of a plan that would tell too much.
+const HIDDEN_PLAN: &str = "not shown: the query reads datasets of which you see some rows or values only; it runs with those restrictions";
+
 /// The guard's verdict with what follows from it.
 #[derive(Debug, Clone)]
 pub struct SqlCheck {
-    /// The query as it would run.
+    /// The query as it would run; as it was sent where row filters or masks apply that the caller may not see.
     pub secured_sql: String,
     /// `schema.name` of each relation read.
     pub relations: Vec<String>,
@@ -31,7 +37,7 @@ impl Engine {
     /// Says whether `sql` would run for this caller, in which form, and with which scopes.
     pub async fn sql_check(&self, context: &Context, sql: &str) -> Result<SqlCheck, EngineError> {
         self.perform(context, Operation::SqlCheck, None, async {
-            let (approved, tables) = self.approve(context, sql, SqlOptions::default()).await?;
+            let (approved, tables, view) = self.approve(context, sql, SqlOptions::default()).await?;
             let plan = self.query.plan(&approved, tables).await?;
             let relations: Vec<String> =
                 approved.relations().iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
@@ -54,14 +60,20 @@ impl Engine {
                 .iter()
                 .map(|field| (field.name().clone(), field.data_type().to_string()))
                 .collect();
+            if !approved.calls().is_empty() {
+                scopes.extend(Operation::ListDatasets.required_scope(None).map(|scope| scope.to_string()));
+                scopes.sort();
+                scopes.dedup();
+            }
             let touched = Some(relations.join(","));
-            let check = SqlCheck {
-                secured_sql: approved.sql(),
-                relations,
-                scopes,
-                columns,
-                plan: plan.display_indent().to_string(),
+            // Row filters and masks name what this caller may not know of.
+            let tells = context.principal.sensitivity() < Sensitivity::HighlySensitive
+                && approved.relations().iter().any(|(schema, name)| view.is_restricted(schema, name));
+            let (secured_sql, plan) = match tells {
+                false => (approved.sql(), plan.display_indent().to_string()),
+                true => (sql.to_owned(), HIDDEN_PLAN.to_owned()),
             };
+            let check = SqlCheck { secured_sql, relations, scopes, columns, plan };
             Ok(Done { touched, ..Done::new(check) })
         })
         .await
@@ -75,7 +87,7 @@ impl Engine {
         options: SqlOptions,
     ) -> Result<QueryResult, EngineError> {
         self.perform(context, Operation::SqlRun, None, async {
-            let (approved, tables) = self.approve(context, sql, options).await?;
+            let (approved, tables, _) = self.approve(context, sql, options).await?;
             let result = self.query.run(context.principal.client_id.as_str(), &approved, tables).await?;
             let touched: Vec<String> =
                 approved.relations().iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
@@ -91,12 +103,14 @@ impl Engine {
         context: &Context,
         sql: &str,
         options: SqlOptions,
-    ) -> Result<(ApprovedSql, Tables), EngineError> {
-        let namespace = self.namespace(context).await?;
+    ) -> Result<(ApprovedSql, Tables, Arc<View>), EngineError> {
+        // One catalog for the whole query, whatever is loaded meanwhile.
+        let view = self.view(context);
+        let namespace = self.namespace(context, &view).await?;
         let limit = self.query.limits().max_rows;
         let max_rows = options.max_rows.map_or(limit, |wanted| wanted.min(limit));
         let approved = guard::approve(sql, &namespace, max_rows)?;
-        let tables = self.tables(context, &approved, &namespace).await?;
-        Ok((approved, tables))
+        let tables = self.tables(&approved, &namespace, &view).await?;
+        Ok((approved, tables, view))
     }
 }

@@ -22,8 +22,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use crate::error::ErrorKind;
 
 pub use functions::is_allowed as is_function_allowed;
-pub use namespace::{Column, Namespace, Relation};
-pub use rewrite::PHYSICAL_CATALOG;
+pub use namespace::{Column, Judge, Namespace, Relation, SharedRelations, TableFunction, Verdict};
+pub use rewrite::{Argument, PHYSICAL_CATALOG, TableCall};
 
 /// Longer texts are refused before parsing.
 pub const MAX_SQL_BYTES: usize = 128 * 1024;
@@ -73,6 +73,7 @@ impl Refusal {
 pub struct ApprovedSql {
     statement: Statement,
     relations: Vec<(String, String)>,
+    calls: Vec<TableCall>,
     max_rows: usize,
 }
 
@@ -92,6 +93,11 @@ impl ApprovedSql {
         &self.relations
     }
 
+    /// Calls of table functions whose results it reads, in the order in which they stand.
+    pub fn calls(&self) -> &[TableCall] {
+        &self.calls
+    }
+
     /// Rows to return; the query itself may yield one more, which tells that the result was cut.
     pub fn max_rows(&self) -> usize {
         self.max_rows
@@ -105,9 +111,9 @@ pub fn approve(sql: &str, namespace: &Namespace, max_rows: usize) -> Result<Appr
         return Err(not_a_query(&statement));
     };
     constructs::check(query)?;
-    let relations = rewrite::secure(query, namespace)?;
+    let rewrite::Secured { relations, calls } = rewrite::secure(query, namespace)?;
     limit(query, max_rows)?;
-    Ok(ApprovedSql { statement, relations, max_rows })
+    Ok(ApprovedSql { statement, relations, calls, max_rows })
 }
 
 fn parse(sql: &str) -> Result<Statement, Refusal> {

@@ -8,21 +8,54 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias,
-    TableFactor, TableWithJoins, VisitMut, VisitorMut, With,
+    Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select,
+    SelectFlavor, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
+    With,
 };
 
-use super::Refusal;
-use super::namespace::{Namespace, Relation, identifiers, same};
+use super::namespace::{Column, Namespace, Relation, identifiers};
+use super::{Refusal, constructs};
+use crate::semantic::did_you_mean;
 
 /// The catalog under which secured relations find their physical counterpart. No user query can name it:
 /// relations of three parts are never published.
 pub const PHYSICAL_CATALOG: &str = "physical";
 
-/// Rewrites `query` in place and returns the relations that it reads.
-pub(super) fn secure(query: &mut Query, namespace: &Namespace) -> Result<Vec<(String, String)>, Refusal> {
-    let mut rewrite =
-        Rewrite { namespace, scopes: Vec::new(), withs: Vec::new(), touched: BTreeSet::new(), seen: 0 };
+/// Calls of table functions in one query.
+const MAX_CALLS: usize = 8;
+
+/// A call of a table function that the service answers; its result is read as `relation`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableCall {
+    pub function: String,
+    pub arguments: Vec<Argument>,
+    /// Schema and name under which the secured query finds the result.
+    pub relation: (String, String),
+}
+
+/// A literal argument of a table function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    Text(String),
+    Integer(i64),
+}
+
+/// What a secured query reads.
+pub(super) struct Secured {
+    pub relations: Vec<(String, String)>,
+    pub calls: Vec<TableCall>,
+}
+
+/// Rewrites `query` in place and returns what it reads.
+pub(super) fn secure(query: &mut Query, namespace: &Namespace) -> Result<Secured, Refusal> {
+    let mut rewrite = Rewrite {
+        namespace,
+        scopes: Vec::new(),
+        withs: Vec::new(),
+        touched: BTreeSet::new(),
+        calls: Vec::new(),
+        seen: 0,
+    };
     match VisitMut::visit(query, &mut rewrite) {
         ControlFlow::Break(refusal) => Err(*refusal),
         // Every name that the parser takes for a relation must have come by as a table factor.
@@ -31,7 +64,9 @@ pub(super) fn secure(query: &mut Query, namespace: &Namespace) -> Result<Vec<(St
             "a relation stands in a position that is not supported",
             "write it in plain SQL",
         )),
-        ControlFlow::Continue(()) => Ok(rewrite.touched.into_iter().collect()),
+        ControlFlow::Continue(()) => {
+            Ok(Secured { relations: rewrite.touched.into_iter().collect(), calls: rewrite.calls })
+        }
     }
 }
 
@@ -42,6 +77,7 @@ struct Rewrite<'n> {
     /// WITH clauses taken out while the body of their query is walked.
     withs: Vec<Option<With>>,
     touched: BTreeSet<(String, String)>,
+    calls: Vec<TableCall>,
     /// Relations announced by the traversal and not yet resolved.
     seen: usize,
 }
@@ -90,8 +126,19 @@ impl VisitorMut for Rewrite<'_> {
             return ControlFlow::Continue(());
         };
         self.seen = self.seen.saturating_sub(1);
-        if args.is_some() {
-            return ControlFlow::Continue(());
+        if let Some(args) = args {
+            if identifiers(name).is_some_and(|parts| constructs::is_engine_function(&parts)) {
+                return ControlFlow::Continue(());
+            }
+            return match self.call(name, &args.args) {
+                Ok(relation) => {
+                    // Without an alias of its own it goes by the function's name.
+                    let alias = alias.take().unwrap_or_else(|| named(&relation.schema));
+                    *factor = secured(&relation, Some(alias));
+                    ControlFlow::Continue(())
+                }
+                Err(refusal) => ControlFlow::Break(Box::new(refusal)),
+            };
         }
         if *with_ordinality {
             let refusal = Refusal::new("construct", "WITH ORDINALITY is not supported", "use ROW_NUMBER()");
@@ -107,7 +154,7 @@ impl VisitorMut for Rewrite<'_> {
             Err(refusal) => return ControlFlow::Break(Box::new(refusal)),
         };
         self.touched.insert((relation.schema.clone(), relation.name.clone()));
-        *factor = secured(relation, alias.take());
+        *factor = secured(&relation, alias.take());
         ControlFlow::Continue(())
     }
 
@@ -115,10 +162,7 @@ impl VisitorMut for Rewrite<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Step {
         if let Expr::CompoundIdentifier(parts) = expr
             && parts.len() >= 3
-            && self
-                .namespace
-                .relations()
-                .any(|relation| same(&relation.schema, &parts[0]) && same(&relation.name, &parts[1]))
+            && self.namespace.has(&parts[0], &parts[1])
         {
             parts.remove(0);
         }
@@ -143,6 +187,40 @@ impl VisitorMut for Rewrite<'_> {
 }
 
 impl Rewrite<'_> {
+    /// Notes a call of a published table function; its result is then a relation like others.
+    fn call(&mut self, name: &ObjectName, args: &[FunctionArg]) -> Result<Relation, Refusal> {
+        let Some(function) = self.namespace.function(name) else {
+            let mut help = did_you_mean(&name.to_string(), self.namespace.function_names());
+            if help.is_empty() {
+                help = "query a published relation".to_owned();
+            }
+            let message = format!("the table function {name} is not allowed");
+            return Err(Refusal::new("table-function", message, help));
+        };
+        let arguments = args.iter().map(literal).collect::<Option<Vec<Argument>>>().ok_or_else(|| {
+            let message = format!("{} is called with more than literals", function.name);
+            Refusal::new("table-function", message, "write texts and whole numbers as its arguments")
+        })?;
+        if self.calls.len() == MAX_CALLS {
+            let message = format!("more than {MAX_CALLS} calls of table functions");
+            return Err(Refusal::new("table-function", message, "call it once, in a WITH, and use that"));
+        }
+        let relation = format!("call_{}", self.calls.len() + 1);
+        self.calls.push(TableCall {
+            function: function.name.clone(),
+            arguments,
+            relation: (function.name.clone(), relation.clone()),
+        });
+        let columns = function.columns.iter().map(|name| Column { name: name.clone(), expression: None });
+        Ok(Relation {
+            schema: function.name.clone(),
+            name: relation,
+            columns: columns.collect(),
+            row_filter: None,
+            missing_scope: None,
+        })
+    }
+
     fn add_to_scope(&mut self, name: String) {
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(name);
@@ -152,8 +230,7 @@ impl Rewrite<'_> {
     fn unqualify(&self, name: &mut ObjectName) {
         let qualified = matches!(
             identifiers(name).as_deref(),
-            Some([schema, table])
-                if self.namespace.relations().any(|relation| same(&relation.schema, schema) && same(&relation.name, table))
+            Some([schema, table]) if self.namespace.has(schema, table)
         );
         if qualified {
             name.0.remove(0);
@@ -161,7 +238,16 @@ impl Rewrite<'_> {
     }
 }
 
-/// `(SELECT permitted columns FROM physical.schema.name WHERE row filter) AS alias`.
+fn literal(argument: &FunctionArg) -> Option<Argument> {
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) = argument else { return None };
+    match &value.value {
+        Value::SingleQuotedString(text) => Some(Argument::Text(text.clone())),
+        Value::Number(text, _) => text.parse().ok().map(Argument::Integer),
+        _ => None,
+    }
+}
+
+/// `(SELECT permitted columns FROM physical.schema.name WHERE row filter LIMIT all) AS alias`.
 fn secured(relation: &Relation, alias: Option<TableAlias>) -> TableFactor {
     let quoted = |name: &str| Ident::with_quote('"', name);
     let projection = relation
@@ -204,7 +290,7 @@ fn secured(relation: &Relation, alias: Option<TableAlias>) -> TableFactor {
         with: None,
         body: Box::new(SetExpr::Select(Box::new(select))),
         order_by: None,
-        limit_clause: None,
+        limit_clause: relation.row_filter.is_some().then(barrier),
         fetch: None,
         locks: Vec::new(),
         for_clause: None,
@@ -212,13 +298,20 @@ fn secured(relation: &Relation, alias: Option<TableAlias>) -> TableFactor {
         format_clause: None,
         pipe_operators: Vec::new(),
     };
-    let alias = alias.unwrap_or_else(|| TableAlias {
-        explicit: true,
-        name: quoted(&relation.name),
-        columns: Vec::new(),
-        at: None,
-    });
+    let alias = alias.unwrap_or_else(|| named(&relation.name));
     TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias: Some(alias), sample: None }
+}
+
+/// A limit that cuts nothing, and that no engine moves a condition below: the caller's own conditions are evaluated on
+/// permitted rows alone. Without it an engine is free to evaluate `1 / (amount - 100) > 0` on hidden rows first, and its
+/// failing would tell that one of them holds 100.
+fn barrier() -> LimitClause {
+    let rows = Expr::Value(Value::Number(i64::MAX.to_string(), false).with_empty_span());
+    LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() }
+}
+
+fn named(name: &str) -> TableAlias {
+    TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: Vec::new(), at: None }
 }
 
 fn table(name: ObjectName) -> TableFactor {

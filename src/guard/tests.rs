@@ -37,7 +37,7 @@ fn rule(sql: &str) -> &'static str {
     }
 }
 
-const SECURED: &str = r#"(SELECT "carrier", "origin", dep_delay AS "delay" FROM "physical"."air"."flights" WHERE origin = 'JFK')"#;
+const SECURED: &str = r#"(SELECT "carrier", "origin", dep_delay AS "delay" FROM "physical"."air"."flights" WHERE origin = 'JFK' LIMIT 9223372036854775807)"#;
 
 #[test]
 fn a_relation_becomes_its_secured_form_wherever_it_stands() {
@@ -85,6 +85,96 @@ fn a_cte_hides_a_dataset_of_its_name_only_where_it_is_in_scope() {
         rule("SELECT * FROM (WITH secret AS (SELECT 1) SELECT * FROM secret) x, secret"),
         "unknown-relation"
     );
+}
+
+fn with_search() -> Namespace {
+    let mut namespace = namespace();
+    let columns = vec!["name".to_owned(), "score".to_owned()];
+    namespace.insert_function(TableFunction { name: "semantic_search".to_owned(), columns });
+    namespace
+}
+
+#[test]
+fn a_published_table_function_becomes_a_relation_that_the_service_answers() {
+    let sql = "SELECT s.name FROM semantic_search('late', 5) AS s JOIN airlines a ON a.name = s.name, semantic_search('x')";
+    let approved = approve(sql, &with_search(), 10).unwrap();
+    let [first, second] = approved.calls() else { panic!("{:?}", approved.calls()) };
+    assert_eq!(first.arguments, [Argument::Text("late".to_owned()), Argument::Integer(5)]);
+    assert_eq!(second.arguments, [Argument::Text("x".to_owned())]);
+    assert_ne!(first.relation, second.relation);
+    let secured = r#"(SELECT "name", "score" FROM "physical"."semantic_search"."call_1") AS s"#;
+    assert!(approved.sql().contains(secured), "{}", approved.sql());
+    assert!(approved.sql().contains(r#"AS "semantic_search""#), "{}", approved.sql());
+    assert_eq!(approved.relations(), [("air".to_owned(), "airlines".to_owned())]);
+}
+
+#[test]
+fn a_table_function_takes_literals_alone_and_exists_only_where_it_is_published() {
+    for sql in [
+        "SELECT * FROM semantic_search(name)",
+        "SELECT * FROM semantic_search((SELECT max(name) FROM airlines))",
+        "SELECT * FROM semantic_search('a' || 'b')",
+        "SELECT * FROM semantic_search(query => 'a')",
+        "SELECT * FROM airlines a, LATERAL (SELECT * FROM semantic_search(a.name)) s",
+        "SELECT * FROM \"Semantic_Search\"('x')",
+        "SELECT * FROM air.semantic_search('x')",
+        "SELECT * FROM semantic_searc('x')",
+    ] {
+        let refusal = approve(sql, &with_search(), 10).map(|approved| approved.sql()).unwrap_err();
+        assert_eq!(refusal.rule, "table-function", "{sql}");
+    }
+    assert_eq!(rule("SELECT * FROM semantic_search('x')"), "table-function");
+    let refusal = approve("SELECT * FROM semantic_searc('x')", &with_search(), 10).unwrap_err();
+    assert_eq!(refusal.help, "did you mean `semantic_search`?");
+    let many = ["SELECT name FROM semantic_search('x')"; 9].join(" UNION ALL ");
+    assert_eq!(approve(&many, &with_search(), 10).unwrap_err().rule, "table-function");
+    assert_eq!(
+        approve("SELECT * FROM semantic_search", &with_search(), 10).unwrap_err().rule,
+        "unknown-relation"
+    );
+}
+
+/// Lets nobody know of the first relation, wants a scope for the second, and filters and masks the third.
+struct Strict;
+
+impl Judge for Strict {
+    fn may_know(&self, position: usize, _: &Relation) -> bool {
+        position > 0
+    }
+
+    fn judge(&self, position: usize, _: &Relation) -> Verdict {
+        match position {
+            0 => Verdict::Absent,
+            1 => Verdict::Needs("sql:run:air.planes".to_owned()),
+            _ => Verdict::Open {
+                row_filter: Some(Box::new(parse_expression("origin = 'JFK'").unwrap())),
+                masks: vec![(1, parse_expression("NULL").unwrap())],
+            },
+        }
+    }
+}
+
+#[test]
+fn shared_relations_are_judged_for_the_caller_each_time() {
+    let column = |name: &str| Column { name: name.to_owned(), expression: None };
+    let relation = |name: &str| Relation {
+        schema: "air".to_owned(),
+        name: name.to_owned(),
+        columns: vec![column("carrier"), column("delay")],
+        row_filter: None,
+        missing_scope: None,
+    };
+    let shared = SharedRelations::new(["secret", "planes", "flights"].map(relation).into());
+    let namespace = Namespace::over(std::sync::Arc::new(shared), std::sync::Arc::new(Strict));
+    let refusal = |sql: &str| approve(sql, &namespace, 10).unwrap_err();
+    assert_eq!(refusal("SELECT * FROM air.secret").rule, "unknown-relation");
+    assert!(!refusal("SELECT * FROM air.secre").help.contains("secret"), "nothing tells of it");
+    assert_eq!(refusal("SELECT * FROM planes").missing_scope.as_deref(), Some("sql:run:air.planes"));
+    let sql = approve("SELECT air.flights.delay FROM AIR.FLIGHTS", &namespace, 10).unwrap().sql();
+    let secured = r#"(SELECT "carrier", NULL AS "delay" FROM "physical"."air"."flights" WHERE origin = 'JFK' LIMIT 9223372036854775807)"#;
+    assert!(sql.contains(secured), "{sql}");
+    let known: Vec<&str> = namespace.relations().map(|relation| relation.name.as_str()).collect();
+    assert_eq!(known, ["planes", "flights"]);
 }
 
 #[test]

@@ -3,12 +3,11 @@
 //! K1 The join path between any two chosen datasets of a model is part of the answer. K2 The answer never exceeds its
 //! budget, except that the best item always stays. K3 Same catalog and question, same answer.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
-use std::sync::Arc;
 
+use super::finder::{Finder, Thing};
 use super::model::{Dataset, Field, Model};
-use super::search::SearchIndex;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkedKind {
@@ -65,75 +64,40 @@ fn estimate_tokens(text: &str) -> usize {
     text.chars().count().div_ceil(3)
 }
 
-enum Thing<'m> {
-    Dataset(&'m Dataset),
-    Field(&'m Dataset, &'m Field),
-    Metric(usize),
-    Query(usize),
+impl Finder {
+    /// Ranks the parts of its models for `question` and cuts the answer to `budget_tokens` (estimated).
+    pub fn link(&self, question: &str, budget_tokens: usize) -> Link {
+        link(self, question, budget_tokens)
+    }
 }
 
-/// Ranks the parts of `models` for `question` and cuts the answer to `budget_tokens` (estimated).
-pub fn link(models: &[Arc<Model>], question: &str, budget_tokens: usize) -> Link {
-    let mut index = SearchIndex::default();
-    let mut things: Vec<(&Model, Thing<'_>)> = Vec::new();
-    for model in models {
-        for dataset in &model.datasets {
-            let synonyms = dataset.synonyms.join(" ");
-            index.add(&[
-                (&dataset.name, 3.0),
-                (&synonyms, 2.0),
-                (&dataset.description, 1.0),
-                (&model.name, 0.5),
-            ]);
-            things.push((model, Thing::Dataset(dataset)));
-            for field in &dataset.fields {
-                let synonyms = field.synonyms.join(" ");
-                let values = field.sample_values.join(" ");
-                index.add(&[
-                    (&field.name, 3.0),
-                    (&field.label, 2.0),
-                    (&synonyms, 2.0),
-                    (&field.description, 1.0),
-                    (&values, 0.5),
-                ]);
-                things.push((model, Thing::Field(dataset, field)));
-            }
-        }
-        for (position, metric) in model.metrics.iter().enumerate() {
-            let synonyms = metric.synonyms.join(" ");
-            index.add(&[(&metric.name, 3.0), (&synonyms, 2.0), (&metric.description, 1.0)]);
-            things.push((model, Thing::Metric(position)));
-        }
-        for (position, query) in model.verified_queries.iter().enumerate() {
-            index.add(&[(&query.question, 2.0), (&query.name, 1.0), (&query.description, 0.5)]);
-            things.push((model, Thing::Query(position)));
-        }
-    }
-
+fn link(finder: &Finder, question: &str, budget_tokens: usize) -> Link {
+    let models = &finder.models;
     let mut items = Vec::new();
     // Per model: dataset → best score of anything in it. BTreeMap keeps the answer deterministic.
     let mut chosen: BTreeMap<&str, BTreeMap<&str, f32>> = BTreeMap::new();
     let mut counts: BTreeMap<LinkedKind, usize> = BTreeMap::new();
-    for hit in index.search(question) {
-        let (model, thing) = &things[hit.document];
+    for hit in finder.search(question) {
+        let model = hit.model;
         let mut touch = |dataset: &'_ str, score: f32| {
             let Some(dataset) = model.dataset(dataset) else { return };
             let best =
                 chosen.entry(model.name.as_str()).or_default().entry(dataset.name.as_str()).or_default();
             *best = best.max(score);
         };
-        let (kind, limit) = match thing {
+        let (kind, limit) = match hit.thing {
             Thing::Dataset(_) => (LinkedKind::Dataset, 8),
             Thing::Field(..) => (LinkedKind::Field, 24),
             Thing::Metric(_) => (LinkedKind::Metric, 8),
-            Thing::Query(_) => (LinkedKind::VerifiedQuery, 4),
+            Thing::VerifiedQuery(_) => (LinkedKind::VerifiedQuery, 4),
+            Thing::Model | Thing::Filter(..) | Thing::Relationship(_) => continue,
         };
         let count = counts.entry(kind).or_default();
         *count += 1;
         if *count > limit {
             continue;
         }
-        match thing {
+        match hit.thing {
             Thing::Dataset(dataset) => touch(&dataset.name, hit.score),
             Thing::Field(dataset, field) => {
                 touch(&dataset.name, hit.score * 0.8);
@@ -145,8 +109,7 @@ pub fn link(models: &[Arc<Model>], question: &str, budget_tokens: usize) -> Link
                     field_text(dataset, field),
                 ));
             }
-            Thing::Metric(position) => {
-                let metric = &model.metrics[*position];
+            Thing::Metric(metric) => {
                 touch(&metric.dataset, hit.score * 0.8);
                 let mut text = format!("metric {} = {}", metric.name, metric.expression.text());
                 if !metric.dataset.is_empty() {
@@ -156,15 +119,15 @@ pub fn link(models: &[Arc<Model>], question: &str, budget_tokens: usize) -> Link
                 with_hints(&mut text, &metric.hints);
                 items.push(item(kind, model, metric.name.clone(), hit.score, text));
             }
-            Thing::Query(position) => {
-                let query = &model.verified_queries[*position];
+            Thing::VerifiedQuery(query) => {
                 let text = format!("verified query {}: {}\n{}", query.name, query.question, query.sql);
                 items.push(item(kind, model, query.name.clone(), hit.score, text));
             }
+            Thing::Model | Thing::Filter(..) | Thing::Relationship(_) => {}
         }
     }
 
-    for (model, dataset, field, value) in literal_matches(models, question) {
+    for (model, dataset, field, value) in finder.literals(question) {
         let best = chosen.entry(model.name.as_str()).or_default().entry(dataset.name.as_str()).or_default();
         *best = best.max(1.0);
         let text = format!("value '{value}' is in {}.{}.{}", model.name, dataset.name, field.name);
@@ -300,58 +263,25 @@ fn with_hints(text: &mut String, hints: &[String]) {
     }
 }
 
-/// Literals of the question that are values of a field: codes of two to four capitals or digits, and longer values by words.
-fn literal_matches<'m>(
-    models: &'m [Arc<Model>],
-    question: &str,
-) -> Vec<(&'m Model, &'m Dataset, &'m Field, &'m str)> {
-    let exact: BTreeSet<&str> = question
-        .split(|character: char| !(character.is_alphanumeric() || character == '-' || character == '_'))
-        .filter(|word| word.len() >= 2)
-        .collect();
-    let lower = format!(" {} ", super::search::words(question).join(" "));
-    let mut found = Vec::new();
-    for model in models {
-        for dataset in &model.datasets {
-            for field in &dataset.fields {
-                for value in &field.sample_values {
-                    let is_number = value.chars().all(|character| character.is_ascii_digit());
-                    let is_code = value.chars().count() <= 4 && value.chars().any(char::is_uppercase);
-                    let matches = if is_code {
-                        exact.contains(value.as_str())
-                    } else {
-                        let words = super::search::words(value);
-                        !is_number
-                            && value.chars().count() >= 4
-                            && !words.is_empty()
-                            && lower.contains(&format!(" {} ", words.join(" ")))
-                    };
-                    if matches {
-                        found.push((model.as_ref(), dataset, field, value.as_str()));
-                    }
-                }
-            }
-        }
-    }
-    found.truncate(16);
-    found
-}
-
 /// Relationships on the shortest paths between each two of `names`, and the datasets that those pass through.
 fn join_paths<'m>(model: &'m Model, names: &BTreeSet<&'m str>) -> (BTreeSet<usize>, BTreeSet<&'m str>) {
     let mut links = BTreeSet::new();
     let mut passing = BTreeSet::new();
+    if names.len() < 2 {
+        return (links, passing);
+    }
+    let mut neighbours: HashMap<&str, Vec<(&'m str, usize)>> = HashMap::new();
+    for (position, link) in model.relationships.iter().enumerate() {
+        neighbours.entry(&link.from).or_default().push((&link.to, position));
+        neighbours.entry(&link.to).or_default().push((&link.from, position));
+    }
+    let of = |at: &str| neighbours.get(at).map_or(&[][..], Vec::as_slice);
     for start in names {
         // Breadth-first search; where several relationships join the same two datasets, all of them are kept.
-        let mut previous: BTreeMap<&str, &str> = BTreeMap::from([(*start, *start)]);
+        let mut previous: HashMap<&str, &'m str> = HashMap::from([(*start, *start)]);
         let mut queue = VecDeque::from([*start]);
         while let Some(at) = queue.pop_front() {
-            for link in &model.relationships {
-                let next = match () {
-                    () if link.from == at => link.to.as_str(),
-                    () if link.to == at => link.from.as_str(),
-                    () => continue,
-                };
+            for (next, _) in of(at) {
                 if !previous.contains_key(next) {
                     previous.insert(next, at);
                     queue.push_back(next);
@@ -361,11 +291,8 @@ fn join_paths<'m>(model: &'m Model, names: &BTreeSet<&'m str>) -> (BTreeSet<usiz
         for end in names.iter().filter(|end| *end > start) {
             let mut at = *end;
             while let Some(before) = previous.get(at).copied().filter(|before| *before != at) {
-                for (position, link) in model.relationships.iter().enumerate() {
-                    if (link.from == at && link.to == before) || (link.to == at && link.from == before) {
-                        links.insert(position);
-                    }
-                }
+                links
+                    .extend(of(at).iter().filter(|(next, _)| *next == before).map(|(_, position)| *position));
                 passing.insert(before);
                 at = before;
             }

@@ -3,26 +3,38 @@
 //! Pure: reads files, asks no warehouse, knows no caller. S1 a model is served whole or not at all.
 //! S2 every definition knows its file, line and column. S3 what is above a clearance does not exist for it.
 
+mod access;
+pub mod compile;
 mod diagnostic;
+mod files;
+mod finder;
+mod format;
 mod link;
 mod lint;
 mod load;
 mod model;
 mod node;
+mod pii;
 mod read;
+mod rules;
+mod schema;
 mod search;
 mod tables;
 mod visibility;
 
 pub use diagnostic::{Diagnostic, Severity, did_you_mean, suggest};
-pub use link::{Link, LinkedItem, LinkedKind, link};
+pub use files::{MAX_FILE_BYTES, semantic_files};
+pub use finder::{Finder, Match, Thing};
+pub use link::{Link, LinkedItem, LinkedKind};
 pub use lint::{columns_of, parse_expression};
-pub use load::{Catalog, MAX_FILE_BYTES};
+pub use load::Catalog;
 pub use model::*;
 pub use node::Position;
 pub use read::quote;
+pub use rules::{Found, RULES, Rule, example_files, rule, rules_document};
+pub use schema::json_schema;
 pub use search::{Ranked, SearchIndex};
-pub use tables::{TABLE_NAMES, Tables, table_description};
+pub use tables::{TABLE_NAMES, Tables, search_batch, table_description, tables_document};
 
 #[cfg(test)]
 mod tests;

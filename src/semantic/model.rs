@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+pub use super::access::Policy;
 use super::node::Position;
 pub use crate::auth::Sensitivity;
 
@@ -26,13 +27,17 @@ impl Expression {
         Self { dialects: vec![("ANSI_SQL".into(), text.into())] }
     }
 
-    /// The text that the embedded engine evaluates: ANSI_SQL, else OSSIE_SQL_2026, else the first.
+    /// The text to show: the one that the embedded engine evaluates, else the first.
     pub fn text(&self) -> &str {
-        ["ANSI_SQL", "OSSIE_SQL_2026"]
+        self.text_for_engine().or_else(|| self.dialects.first().map(|(_, text)| text.as_str())).unwrap_or("")
+    }
+
+    /// The text that the embedded engine evaluates; nothing if all dialects are other tools'.
+    pub fn text_for_engine(&self) -> Option<&str> {
+        ["ANSI_SQL", "OSSIE_SQL_2026", "DATAFUSION", "POSTGRESQL"]
             .iter()
             .find_map(|wanted| self.dialects.iter().find(|(dialect, _)| dialect == wanted))
-            .or_else(|| self.dialects.first())
-            .map_or("", |(_, text)| text)
+            .map(|(_, text)| text.as_str())
     }
 }
 
@@ -76,7 +81,11 @@ pub struct Dataset {
     pub ai_context: AiContext,
     pub synonyms: Vec<String>,
     pub hints: Vec<String>,
+    /// What the dataset is in joins; `None` leaves it to its keys and relationships.
+    pub role: Option<DatasetRole>,
     pub sensitivity: Sensitivity,
+    /// Which rows a caller may see; all where there is none.
+    pub row_filter: Option<Arc<Policy>>,
     pub filters: Vec<NamedFilter>,
     pub fields: Vec<Field>,
     pub custom_extensions: Vec<CustomExtension>,
@@ -102,6 +111,10 @@ pub struct Field {
     pub hints: Vec<String>,
     pub sensitivity: Sensitivity,
     pub pii: bool,
+    /// What those below the sensitivity see instead of the values; without it the field does not exist for them.
+    pub mask: Option<Arc<Policy>>,
+    /// True in the view of somebody who sees the mask.
+    pub is_masked: bool,
     pub is_time: bool,
     pub time_grains: Vec<String>,
     pub default_aggregation: String,
@@ -135,12 +148,209 @@ pub struct Relationship {
     pub source: Source,
 }
 
+/// What a dataset is in joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatasetRole {
+    /// Its rows are measured.
+    Fact,
+    /// Its rows describe and group the rows of facts.
+    Dimension,
+    /// Its rows say which rows of two other datasets belong together, many to many.
+    Bridge,
+}
+
+impl DatasetRole {
+    pub const NAMES: &[&str] = &["fact", "dimension", "bridge"];
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Fact, Self::Dimension, Self::Bridge].into_iter().find(|role| role.as_str() == name)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fact => "fact",
+            Self::Dimension => "dimension",
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
+/// A step of the calendar, finest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grain {
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Quarter,
+    Year,
+}
+
+impl Grain {
+    pub const ALL: &[Self] = &[
+        Self::Second,
+        Self::Minute,
+        Self::Hour,
+        Self::Day,
+        Self::Week,
+        Self::Month,
+        Self::Quarter,
+        Self::Year,
+    ];
+    pub const NAMES: &[&str] = &["second", "minute", "hour", "day", "week", "month", "quarter", "year"];
+
+    /// From its name, in any case, with or without the plural's `s`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let lower = name.to_ascii_lowercase();
+        let singular = lower.strip_suffix('s').unwrap_or(&lower);
+        Self::ALL.iter().copied().find(|grain| grain.as_str() == singular)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Quarter => "quarter",
+            Self::Year => "year",
+        }
+    }
+}
+
+/// A length of time in whole steps of the calendar, such as `7 days`; at least one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeSpan {
+    pub count: u32,
+    pub grain: Grain,
+}
+
+impl TimeSpan {
+    /// Longer spans are taken for mistakes.
+    pub const MAX_COUNT: u32 = 100_000;
+
+    /// Reads `7 days`, `1 month` or `month`.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let first = words.next()?;
+        let (count, grain) = match words.next() {
+            None => (1, Grain::from_name(first)?),
+            Some(grain) => (first.parse().ok()?, Grain::from_name(grain)?),
+        };
+        let whole = words.next().is_none() && (1..=Self::MAX_COUNT).contains(&count);
+        whole.then_some(Self { count, grain })
+    }
+}
+
+impl std::fmt::Display for TimeSpan {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.count == 1 { "" } else { "s" };
+        write!(formatter, "{} {}{plural}", self.count, self.grain.as_str())
+    }
+}
+
+/// How a metric comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Aggregates rows.
+    Simple,
+    /// One metric over another.
+    Ratio,
+    /// Arithmetic over other metrics.
+    Derived,
+    /// Aggregates rows up to and including each period.
+    Cumulative,
+}
+
+impl MetricKind {
+    pub const NAMES: &[&str] = &["simple", "ratio", "derived", "cumulative"];
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Simple, Self::Ratio, Self::Derived, Self::Cumulative]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Ratio => "ratio",
+            Self::Derived => "derived",
+            Self::Cumulative => "cumulative",
+        }
+    }
+}
+
+/// A metric that another one is made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MetricInput {
+    pub name: String,
+    /// What the expression calls it; empty: its name.
+    pub alias: String,
+    /// SQL condition on the rows that this input aggregates, besides the metric's own; empty: all.
+    pub filter: String,
+    /// The input is taken that much earlier (period over period).
+    pub offset_window: Option<TimeSpan>,
+    /// The input is taken at the start of the period of this grain.
+    pub offset_to_grain: Option<Grain>,
+}
+
+impl MetricInput {
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// What an expression calls this input.
+    pub fn called(&self) -> &str {
+        if self.alias.is_empty() { &self.name } else { &self.alias }
+    }
+}
+
+/// A dimension over which a metric must not be summed, such as the day of a balance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NonAdditiveDimension {
+    /// Name of a time field, `field` or `dataset.field`.
+    pub name: String,
+    /// The last value of each period counts; otherwise the first.
+    pub latest: bool,
+    /// The value is picked for each combination of these fields by itself.
+    pub window_groupings: Vec<String>,
+}
+
+/// A named aggregate, or arithmetic over such.
 #[derive(Debug, Clone)]
 pub struct Metric {
     pub name: String,
+    /// `type` as declared; `None`: derived if the expression names other metrics, simple otherwise.
+    pub kind: Option<MetricKind>,
     /// The dataset whose rows it aggregates; empty when the expression qualifies its columns itself.
     pub dataset: String,
+    /// For a ratio that declares none: the division of its two inputs.
     pub expression: Expression,
+    /// Of a ratio.
+    pub numerator: Option<MetricInput>,
+    /// Of a ratio.
+    pub denominator: Option<MetricInput>,
+    /// Inputs of a derived metric, where the names in its expression do not say enough.
+    pub metrics: Vec<MetricInput>,
+    /// Of a cumulative metric: how far it reaches back from the end of each period. Neither this nor
+    /// `grain_to_date`: everything before.
+    pub window: Option<TimeSpan>,
+    /// Of a cumulative metric: it starts anew with each period of this grain.
+    pub grain_to_date: Option<Grain>,
+    /// SQL condition on the rows that it aggregates; empty: all.
+    pub filter: String,
+    pub non_additive_dimension: Option<NonAdditiveDimension>,
+    /// The field that says when a row counts, `field` or `dataset.field`; empty: the query says.
+    pub time_dimension: String,
+    /// A number that stands where there is no value.
+    pub fill_nulls_with: Option<String>,
+    /// Relationships to go by where two join the same pair of datasets.
+    pub joins: Vec<String>,
     pub description: String,
     pub datatype: String,
     pub unit: String,
@@ -173,7 +383,35 @@ impl Dataset {
     }
 }
 
+impl Metric {
+    /// The type that it declares, or the one that its keys and its expression make it.
+    pub fn kind(&self, model: &Model) -> MetricKind {
+        if let Some(kind) = self.kind {
+            return kind;
+        }
+        if self.numerator.is_some() && self.denominator.is_some() {
+            return MetricKind::Ratio;
+        }
+        let names_metrics = || {
+            let Ok(expr) = super::lint::parse_expression(self.expression.text()) else { return false };
+            super::lint::columns_of(&expr).iter().any(|(qualifier, name)| {
+                qualifier.is_none() && self.dataset.is_empty() && model.metric(name).is_some()
+            })
+        };
+        if !self.metrics.is_empty() || names_metrics() { MetricKind::Derived } else { MetricKind::Simple }
+    }
+
+    /// Every input that it declares.
+    pub fn inputs(&self) -> impl Iterator<Item = &MetricInput> {
+        self.numerator.iter().chain(&self.denominator).chain(&self.metrics)
+    }
+}
+
 impl Model {
+    pub fn metric(&self, name: &str) -> Option<&Metric> {
+        self.metrics.iter().find(|metric| metric.name == name)
+    }
+
     pub fn dataset(&self, name: &str) -> Option<&Dataset> {
         self.datasets.iter().find(|dataset| dataset.name == name)
     }

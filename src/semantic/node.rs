@@ -59,18 +59,48 @@ impl Value {
 #[derive(Debug, Clone)]
 pub struct SyntaxError {
     pub message: String,
+    pub help: &'static str,
     pub at: Position,
 }
 
+/// Deeper nesting is refused; a model needs eight levels.
+const MAX_DEPTH: usize = 64;
+/// Values in one file, each of which takes about 100 bytes.
+const MAX_NODES: usize = 1_000_000;
+
 /// Parses one document. Duplicate keys, alias bombs and over-deep nesting are errors.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let options = serde_saphyr::options! { with_snippet: false };
+    let budget = serde_saphyr::budget! {
+        max_depth: MAX_DEPTH,
+        max_nodes: MAX_NODES,
+        max_events: 4 * MAX_NODES,
+    };
+    // YAML 1.2: `no`, `n` and `on` are text, so that Norway is a country and a model may be called n.
+    let options = serde_saphyr::options! { with_snippet: false, budget: budget, strict_booleans: true };
     serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options).map(node).map_err(|error| {
+        let message = plain_message(&error);
         SyntaxError {
             at: error.location().map_or(Position { line: 1, column: 1 }, position),
-            message: plain_message(&error),
+            help: help(&message),
+            message,
         }
     })
+}
+
+fn help(message: &str) -> &'static str {
+    let lower = message.to_lowercase();
+    let mentions = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if mentions(&["duplicate"]) {
+        "keep one of the two keys"
+    } else if mentions(&["tab"]) {
+        "indent with spaces"
+    } else if mentions(&["budget", "alias", "limit"]) {
+        "split the file, or write out what anchors repeat"
+    } else if mentions(&["multiple yaml documents"]) {
+        "keep one document a file: put what follows `---` into a file of its own"
+    } else {
+        "mend the YAML here or on the line above; check indentation, quotes and brackets"
+    }
 }
 
 fn plain_message(error: &serde_saphyr::Error) -> String {
@@ -78,6 +108,8 @@ fn plain_message(error: &serde_saphyr::Error) -> String {
     let first = text.lines().next().unwrap_or_default();
     // The position is shown separately; the parser repeats it at the end of its sentence.
     let first = first.split(" at line ").next().unwrap_or(first);
+    // What a program should call instead is no help to who writes YAML.
+    let first = first.split("; use ").next().unwrap_or(first);
     first.trim_start_matches("error: ").to_owned()
 }
 

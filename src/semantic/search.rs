@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 pub struct SearchIndex {
     postings: HashMap<String, Vec<(u32, f32)>>,
     lengths: Vec<f32>,
+    total_length: f32,
 }
 
 /// One hit: position of the document and its score, higher is better.
@@ -37,14 +38,16 @@ impl SearchIndex {
             self.postings.entry(word).or_default().push((document as u32, weight));
         }
         self.lengths.push(length);
+        self.total_length += length;
         document
     }
 
     /// All documents that share a word with `query`, best first; ties in the order of addition.
     pub fn search(&self, query: &str) -> Vec<Ranked> {
         let count = self.lengths.len() as f32;
-        let average = (self.lengths.iter().sum::<f32>() / count.max(1.0)).max(1.0);
-        let mut scores: BTreeMap<u32, f32> = BTreeMap::new();
+        let average = (self.total_length / count.max(1.0)).max(1.0);
+        let mut scores = vec![0.0_f32; self.lengths.len()];
+        let mut hits = Vec::new();
         let mut terms = words(query);
         terms.sort();
         terms.dedup();
@@ -55,14 +58,16 @@ impl SearchIndex {
             for (document, weight) in postings {
                 let length = self.lengths[*document as usize] / average;
                 let score = idf * weight * (K1 + 1.0) / (weight + K1 * (1.0 - B + B * length));
-                *scores.entry(*document).or_default() += score;
+                let sum = &mut scores[*document as usize];
+                if *sum == 0.0 {
+                    hits.push(*document);
+                }
+                *sum += score;
             }
         }
-        let mut ranked: Vec<Ranked> = scores
-            .into_iter()
-            .map(|(document, score)| Ranked { document: document as usize, score })
-            .collect();
-        ranked.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)));
+        let score = |document: u32| Ranked { document: document as usize, score: scores[document as usize] };
+        let mut ranked: Vec<Ranked> = hits.into_iter().map(score).collect();
+        ranked.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)));
         ranked
     }
 }

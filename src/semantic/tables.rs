@@ -5,10 +5,13 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::builder::{ListBuilder, StringBuilder};
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, ListArray, RecordBatch, StringArray};
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
+};
 use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
 
 use super::diagnostic::Diagnostic;
+use super::finder::Match;
 use super::model::*;
 
 /// Every table of schema `semantic`.
@@ -22,6 +25,8 @@ pub const TABLE_NAMES: &[&str] = &[
     "synonyms",
     "sample_values",
     "filters",
+    "row_filters",
+    "masks",
     "diagnostics",
 ];
 
@@ -37,21 +42,32 @@ pub fn table_description(name: &str) -> &'static str {
         "synonyms" => "one row another name of a model, dataset, field, metric or filter",
         "sample_values" => "one row a value of a field; the complete list where fields.is_enum",
         "filters" => "one row a named condition of a dataset",
-        "diagnostics" => "one row a finding in the YAML files",
+        "row_filters" => {
+            "one row a dataset of which callers see only some rows; empty without data:highly_sensitive"
+        }
+        "masks" => "one row a field that is masked for some callers; empty without data:highly_sensitive",
+        "diagnostics" => "one row a finding in the YAML files; empty without data:highly_sensitive",
         _ => "",
     }
 }
 
-/// The tables of schema `semantic`, each as one batch.
+#[derive(Debug, Clone)]
+struct Table {
+    batch: RecordBatch,
+    /// What each column holds.
+    about: Vec<&'static str>,
+}
+
+/// The tables of schema `semantic`, each as one batch. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tables {
-    batches: Vec<(&'static str, RecordBatch)>,
+    tables: Vec<(&'static str, Table)>,
 }
 
 impl Tables {
-    /// Builds all tables of the given models; `diagnostics` may be empty for those who may not see them.
-    pub fn build(models: &[Arc<Model>], diagnostics: &[Diagnostic]) -> Self {
-        let batches = vec![
+    /// Builds all tables of the given models.
+    pub fn build(models: &[Arc<Model>]) -> Self {
+        let tables = vec![
             ("models", models_table(models)),
             ("datasets", datasets_table(models)),
             ("fields", fields_table(models)),
@@ -61,18 +77,99 @@ impl Tables {
             ("synonyms", synonyms_table(models)),
             ("sample_values", sample_values_table(models)),
             ("filters", filters_table(models)),
-            ("diagnostics", diagnostics_table(diagnostics)),
+            ("row_filters", row_filters_table(&[])),
+            ("masks", masks_table(&[])),
+            ("diagnostics", diagnostics_table(&[])),
         ];
-        Self { batches }
+        Self { tables }
+    }
+
+    /// The same with what tells of things above a clearance, for those whom nothing is above.
+    pub fn with_policies_and_findings(mut self, models: &[Arc<Model>], findings: &[Diagnostic]) -> Self {
+        for (name, table) in &mut self.tables {
+            match *name {
+                "row_filters" => *table = row_filters_table(models),
+                "masks" => *table = masks_table(models),
+                "diagnostics" => *table = diagnostics_table(findings),
+                _ => {}
+            }
+        }
+        self
     }
 
     pub fn get(&self, name: &str) -> Option<&RecordBatch> {
-        self.batches.iter().find(|(table, _)| *table == name).map(|(_, batch)| batch)
+        self.table(name).map(|table| &table.batch)
     }
 
     pub fn schema(&self, name: &str) -> Option<SchemaRef> {
         self.get(name).map(RecordBatch::schema)
     }
+
+    fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|(table, _)| *table == name).map(|(_, table)| table)
+    }
+}
+
+/// `docs/tables.md`.
+pub fn tables_document() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        "# Tables of the semantic layer\n\n\
+         Made from `src/semantic/tables.rs`. Schema `semantic`, for SQL in any door (`POST /v1/sql/run`, `steward sql`), with the \
+         scope `semantic:read`. A row is there only if the caller may know of the thing: what is above the caller's clearance \
+         is in no table. REST (`/v1/semantic/...`) returns the same facts. What is not given is NULL; lists are arrays of text.\n\n\
+         `semantic_search('words', 10)` is a table function: the best matches of a search over all of these, best first.\n",
+    );
+    let tables = Tables::build(&[]);
+    for name in TABLE_NAMES.iter().chain(&["semantic_search"]) {
+        let (title, about, table) = match tables.table(name) {
+            Some(table) => (format!("semantic.{name}"), table_description(name), table.clone()),
+            None => {
+                let about = "one row a match; the arguments are the words and, optionally, how many rows at most (1 to 1,000; 10 if left out)";
+                ("semantic_search(words, rows)".to_owned(), about, search_table(&[]))
+            }
+        };
+        let _ = write!(text, "\n## {title}\n\n{about}.\n\n| column | type | holds |\n|---|---|---|\n");
+        for (field, about) in table.batch.schema().fields().iter().zip(&table.about) {
+            let _ = writeln!(text, "| {} | {} | {about} |", field.name(), type_name(field.data_type()));
+        }
+    }
+    text
+}
+
+fn type_name(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Int64 => "integer",
+        DataType::Float32 => "real",
+        DataType::Boolean => "boolean",
+        DataType::List(_) => "list of text",
+        _ => "text",
+    }
+}
+
+/// Matches of a search as the rows of `semantic_search`.
+pub fn search_batch(matches: &[Match<'_>]) -> RecordBatch {
+    search_table(matches).batch
+}
+
+fn search_table(matches: &[Match<'_>]) -> Table {
+    let rows = || matches.iter();
+    Columns::default()
+        .text(
+            "kind",
+            "What it is: model, dataset, field, metric, relationship, verified_query or filter.",
+            rows().map(|row| row.kind()),
+        )
+        .text("model", "Its model.", rows().map(|row| row.model.name.as_str()))
+        .text("dataset", "Its dataset, where it has one.", rows().map(|row| row.dataset()))
+        .text("name", "Its name.", rows().map(|row| row.name()))
+        .text(
+            "description",
+            "Its description; of a verified query, the question.",
+            rows().map(|row| row.description()),
+        )
+        .float("score", "BM25; higher is better.", rows().map(|row| row.score))
+        .finish()
 }
 
 /// Collects columns of equal length; the first mistake would be a defect of this file, hence `expect`.
@@ -80,27 +177,48 @@ impl Tables {
 struct Columns {
     fields: Vec<ArrowField>,
     arrays: Vec<ArrayRef>,
+    about: Vec<&'static str>,
 }
 
 impl Columns {
-    fn text<'a>(mut self, name: &str, values: impl Iterator<Item = &'a str>) -> Self {
+    fn text<'a>(
+        mut self,
+        name: &'static str,
+        about: &'static str,
+        values: impl Iterator<Item = &'a str>,
+    ) -> Self {
         // Empty text in YAML terms is "not given": NULL in SQL terms.
         let array: StringArray = values.map(|value| (!value.is_empty()).then_some(value)).collect();
-        self.push(name, DataType::Utf8, Arc::new(array));
+        self.push(name, about, DataType::Utf8, Arc::new(array));
         self
     }
 
-    fn int(mut self, name: &str, values: impl Iterator<Item = i64>) -> Self {
-        self.push(name, DataType::Int64, Arc::new(values.map(Some).collect::<Int64Array>()));
+    fn int(mut self, name: &'static str, about: &'static str, values: impl Iterator<Item = i64>) -> Self {
+        self.push(name, about, DataType::Int64, Arc::new(values.map(Some).collect::<Int64Array>()));
         self
     }
 
-    fn bool(mut self, name: &str, values: impl Iterator<Item = Option<bool>>) -> Self {
-        self.push(name, DataType::Boolean, Arc::new(values.collect::<BooleanArray>()));
+    fn float(mut self, name: &'static str, about: &'static str, values: impl Iterator<Item = f32>) -> Self {
+        self.push(name, about, DataType::Float32, Arc::new(values.map(Some).collect::<Float32Array>()));
         self
     }
 
-    fn list<'a>(mut self, name: &str, values: impl Iterator<Item = &'a [String]>) -> Self {
+    fn bool(
+        mut self,
+        name: &'static str,
+        about: &'static str,
+        values: impl Iterator<Item = Option<bool>>,
+    ) -> Self {
+        self.push(name, about, DataType::Boolean, Arc::new(values.collect::<BooleanArray>()));
+        self
+    }
+
+    fn list<'a>(
+        mut self,
+        name: &'static str,
+        about: &'static str,
+        values: impl Iterator<Item = &'a [String]>,
+    ) -> Self {
         let mut builder = ListBuilder::new(StringBuilder::new());
         for value in values {
             for item in value {
@@ -110,31 +228,50 @@ impl Columns {
         }
         let array: ListArray = builder.finish();
         let data_type = array.value_type();
-        self.push(name, DataType::List(Arc::new(ArrowField::new("item", data_type, true))), Arc::new(array));
+        self.push(
+            name,
+            about,
+            DataType::List(Arc::new(ArrowField::new("item", data_type, true))),
+            Arc::new(array),
+        );
         self
     }
 
-    fn push(&mut self, name: &str, data_type: DataType, array: ArrayRef) {
+    fn push(&mut self, name: &'static str, about: &'static str, data_type: DataType, array: ArrayRef) {
+        self.about.push(about);
         self.fields.push(ArrowField::new(name, data_type, true));
         self.arrays.push(array);
     }
 
-    fn finish(self) -> RecordBatch {
-        RecordBatch::try_new(Arc::new(Schema::new(self.fields)), self.arrays)
-            .expect("every column was built from the same rows")
+    fn finish(self) -> Table {
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(self.fields)), self.arrays)
+            .expect("every column was built from the same rows");
+        Table { batch, about: self.about }
     }
 }
 
-fn models_table(models: &[Arc<Model>]) -> RecordBatch {
+fn models_table(models: &[Arc<Model>]) -> Table {
     let rows = || models.iter();
     Columns::default()
-        .text("model", rows().map(|row| row.name.as_str()))
-        .text("description", rows().map(|row| row.description.as_str()))
-        .text("instructions", rows().map(|row| row.ai_context.instructions.as_str()))
-        .text("custom_instructions", rows().map(|row| row.custom_instructions.as_str()))
-        .list("example_questions", rows().map(|row| row.ai_context.examples.as_slice()))
-        .int("datasets", rows().map(|row| row.datasets.len() as i64))
-        .int("metrics", rows().map(|row| row.metrics.len() as i64))
+        .text("model", "Name of the model; SQL's schema.", rows().map(|row| row.name.as_str()))
+        .text("description", "What the data is.", rows().map(|row| row.description.as_str()))
+        .text(
+            "instructions",
+            "What AI tools are told, from `ai_context`.",
+            rows().map(|row| row.ai_context.instructions.as_str()),
+        )
+        .text(
+            "custom_instructions",
+            "What to know before writing SQL.",
+            rows().map(|row| row.custom_instructions.as_str()),
+        )
+        .list(
+            "example_questions",
+            "Questions that the model answers.",
+            rows().map(|row| row.ai_context.examples.as_slice()),
+        )
+        .int("datasets", "Number of datasets.", rows().map(|row| row.datasets.len() as i64))
+        .int("metrics", "Number of metrics.", rows().map(|row| row.metrics.len() as i64))
         .finish()
 }
 
@@ -147,90 +284,164 @@ fn fields(models: &[Arc<Model>]) -> impl Iterator<Item = (&Model, &Dataset, &Fie
         .flat_map(|(model, dataset)| dataset.fields.iter().map(move |field| (model, dataset, field)))
 }
 
-fn datasets_table(models: &[Arc<Model>]) -> RecordBatch {
+fn datasets_table(models: &[Arc<Model>]) -> Table {
     let rows = || datasets(models);
     Columns::default()
-        .text("model", rows().map(|row| row.0.name.as_str()))
-        .text("dataset", rows().map(|row| row.1.name.as_str()))
-        .text("description", rows().map(|row| row.1.description.as_str()))
-        .list("primary_key", rows().map(|row| row.1.primary_key.as_slice()))
-        .list("hints", rows().map(|row| row.1.hints.as_slice()))
-        .text("instructions", rows().map(|row| row.1.ai_context.instructions.as_str()))
-        .text("sensitivity", rows().map(|row| row.1.sensitivity.as_str()))
-        .int("fields", rows().map(|row| row.1.fields.len() as i64))
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("dataset", "Name of the dataset; SQL's table.", rows().map(|row| row.1.name.as_str()))
+        .text("description", "What one row is.", rows().map(|row| row.1.description.as_str()))
+        .text(
+            "role",
+            "What it is in joins: fact, dimension or bridge.",
+            rows().map(|row| row.1.role.map_or("", DatasetRole::as_str)),
+        )
+        .list("primary_key", "Fields that identify a row.", rows().map(|row| row.1.primary_key.as_slice()))
+        .list("hints", "Pitfalls and advice.", rows().map(|row| row.1.hints.as_slice()))
+        .text(
+            "instructions",
+            "What AI tools are told, from `ai_context`.",
+            rows().map(|row| row.1.ai_context.instructions.as_str()),
+        )
+        .text(
+            "sensitivity",
+            "Who may see it: public, protected or highly_sensitive.",
+            rows().map(|row| row.1.sensitivity.as_str()),
+        )
+        .bool(
+            "has_row_filter",
+            "Whether you see only the rows that your claims open.",
+            rows().map(|row| Some(row.1.row_filter.is_some())),
+        )
+        .int("fields", "Number of fields.", rows().map(|row| row.1.fields.len() as i64))
         .finish()
 }
 
-fn fields_table(models: &[Arc<Model>]) -> RecordBatch {
+fn fields_table(models: &[Arc<Model>]) -> Table {
     let rows = || fields(models);
     let ordinals = datasets(models).flat_map(|(_, dataset)| 1..=dataset.fields.len() as i64);
     Columns::default()
-        .text("model", rows().map(|row| row.0.name.as_str()))
-        .text("dataset", rows().map(|row| row.1.name.as_str()))
-        .text("field", rows().map(|row| row.2.name.as_str()))
-        .int("ordinal", ordinals)
-        .text("label", rows().map(|row| row.2.label.as_str()))
-        .text("description", rows().map(|row| row.2.description.as_str()))
-        .text("datatype", rows().map(|row| row.2.datatype.as_str()))
-        .text("unit", rows().map(|row| row.2.unit.as_str()))
-        .text("min_value", rows().map(|row| row.2.range.as_ref().map_or("", |range| range.0.as_str())))
-        .text("max_value", rows().map(|row| row.2.range.as_ref().map_or("", |range| range.1.as_str())))
-        .bool("nullable", rows().map(|row| row.2.nullable))
-        .bool("is_enum", rows().map(|row| Some(row.2.is_enum)))
-        .bool("is_time", rows().map(|row| Some(row.2.is_time)))
-        .list("time_grains", rows().map(|row| row.2.time_grains.as_slice()))
-        .text("default_aggregation", rows().map(|row| row.2.default_aggregation.as_str()))
-        .list("hints", rows().map(|row| row.2.hints.as_slice()))
-        .text("expression", rows().map(|row| row.2.expression.text()))
-        .text("sensitivity", rows().map(|row| row.2.sensitivity.as_str()))
-        .bool("pii", rows().map(|row| Some(row.2.pii)))
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
+        .text("field", "Name of the field; SQL's column.", rows().map(|row| row.2.name.as_str()))
+        .int("ordinal", "Its place in the dataset, counted from 1.", ordinals)
+        .text("label", "Name for people.", rows().map(|row| row.2.label.as_str()))
+        .text("description", "Meaning and pitfalls.", rows().map(|row| row.2.description.as_str()))
+        .text("datatype", "Logical type.", rows().map(|row| row.2.datatype.as_str()))
+        .text("unit", "Unit of the numbers.", rows().map(|row| row.2.unit.as_str()))
+        .text(
+            "min_value",
+            "Smallest value, as text.",
+            rows().map(|row| row.2.range.as_ref().map_or("", |range| range.0.as_str())),
+        )
+        .text(
+            "max_value",
+            "Largest value, as text.",
+            rows().map(|row| row.2.range.as_ref().map_or("", |range| range.1.as_str())),
+        )
+        .bool("nullable", "Whether NULL occurs.", rows().map(|row| row.2.nullable))
+        .bool("is_enum", "Whether `sample_values` holds all values.", rows().map(|row| Some(row.2.is_enum)))
+        .bool("is_time", "Whether it is a time dimension.", rows().map(|row| Some(row.2.is_time)))
+        .list("time_grains", "Grains that make sense.", rows().map(|row| row.2.time_grains.as_slice()))
+        .text(
+            "default_aggregation",
+            "How to aggregate it unless asked otherwise.",
+            rows().map(|row| row.2.default_aggregation.as_str()),
+        )
+        .list("hints", "Pitfalls and advice.", rows().map(|row| row.2.hints.as_slice()))
+        .text(
+            "expression",
+            "SQL over the physical columns; for a masked field, the mask.",
+            rows().map(|row| row.2.expression.text()),
+        )
+        .text(
+            "sensitivity",
+            "Who may see the values: public, protected or highly_sensitive.",
+            rows().map(|row| row.2.sensitivity.as_str()),
+        )
+        .bool("pii", "Whether it holds personal data.", rows().map(|row| Some(row.2.pii)))
+        .bool(
+            "is_masked",
+            "Whether you see a mask instead of the values.",
+            rows().map(|row| Some(row.2.is_masked)),
+        )
         .finish()
 }
 
-fn metrics_table(models: &[Arc<Model>]) -> RecordBatch {
+fn metrics_table(models: &[Arc<Model>]) -> Table {
     let rows = || models.iter().flat_map(|model| model.metrics.iter().map(move |metric| (model, metric)));
     Columns::default()
-        .text("model", rows().map(|row| row.0.name.as_str()))
-        .text("metric", rows().map(|row| row.1.name.as_str()))
-        .text("dataset", rows().map(|row| row.1.dataset.as_str()))
-        .text("expression", rows().map(|row| row.1.expression.text()))
-        .text("description", rows().map(|row| row.1.description.as_str()))
-        .text("datatype", rows().map(|row| row.1.datatype.as_str()))
-        .text("unit", rows().map(|row| row.1.unit.as_str()))
-        .list("hints", rows().map(|row| row.1.hints.as_slice()))
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("metric", "Name of the metric.", rows().map(|row| row.1.name.as_str()))
+        .text(
+            "type",
+            "How it comes about: simple, ratio, derived or cumulative.",
+            rows().map(|row| row.1.kind(row.0).as_str()),
+        )
+        .text(
+            "dataset",
+            "The dataset whose rows it aggregates; NULL if its expression says.",
+            rows().map(|row| row.1.dataset.as_str()),
+        )
+        .text(
+            "expression",
+            "SQL aggregate, or arithmetic over other metrics.",
+            rows().map(|row| row.1.expression.text()),
+        )
+        .text(
+            "filter",
+            "SQL condition on the rows that it aggregates.",
+            rows().map(|row| row.1.filter.as_str()),
+        )
+        .text(
+            "time_dimension",
+            "The field that says when a row counts.",
+            rows().map(|row| row.1.time_dimension.as_str()),
+        )
+        .text(
+            "description",
+            "What it measures, and how it is defined.",
+            rows().map(|row| row.1.description.as_str()),
+        )
+        .text("datatype", "Logical type.", rows().map(|row| row.1.datatype.as_str()))
+        .text("unit", "Unit of the result.", rows().map(|row| row.1.unit.as_str()))
+        .list("hints", "Pitfalls and advice.", rows().map(|row| row.1.hints.as_slice()))
         .finish()
 }
 
-fn relationships_table(models: &[Arc<Model>]) -> RecordBatch {
+fn relationships_table(models: &[Arc<Model>]) -> Table {
     let rows = || models.iter().flat_map(|model| model.relationships.iter().map(move |link| (model, link)));
     Columns::default()
-        .text("model", rows().map(|row| row.0.name.as_str()))
-        .text("relationship", rows().map(|row| row.1.name.as_str()))
-        .text("from_dataset", rows().map(|row| row.1.from.as_str()))
-        .list("from_columns", rows().map(|row| row.1.from_columns.as_slice()))
-        .text("to_dataset", rows().map(|row| row.1.to.as_str()))
-        .list("to_columns", rows().map(|row| row.1.to_columns.as_slice()))
-        .text("cardinality", rows().map(|row| row.1.cardinality.as_str()))
-        .text("description", rows().map(|row| row.1.description.as_str()))
-        .list("hints", rows().map(|row| row.1.hints.as_slice()))
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("relationship", "Name of the relationship.", rows().map(|row| row.1.name.as_str()))
+        .text("from_dataset", "Dataset on the many side.", rows().map(|row| row.1.from.as_str()))
+        .list("from_columns", "Its columns.", rows().map(|row| row.1.from_columns.as_slice()))
+        .text("to_dataset", "Dataset on the one side.", rows().map(|row| row.1.to.as_str()))
+        .list("to_columns", "Its columns, in the same order.", rows().map(|row| row.1.to_columns.as_slice()))
+        .text("cardinality", "How many rows meet how many.", rows().map(|row| row.1.cardinality.as_str()))
+        .text(
+            "description",
+            "What the join means, and what stays unmatched.",
+            rows().map(|row| row.1.description.as_str()),
+        )
+        .list("hints", "Pitfalls and advice.", rows().map(|row| row.1.hints.as_slice()))
         .finish()
 }
 
-fn verified_queries_table(models: &[Arc<Model>]) -> RecordBatch {
+fn verified_queries_table(models: &[Arc<Model>]) -> Table {
     let rows =
         || models.iter().flat_map(|model| model.verified_queries.iter().map(move |query| (model, query)));
     Columns::default()
-        .text("model", rows().map(|row| row.0.name.as_str()))
-        .text("verified_query", rows().map(|row| row.1.name.as_str()))
-        .text("question", rows().map(|row| row.1.question.as_str()))
-        .text("sql", rows().map(|row| row.1.sql.as_str()))
-        .text("description", rows().map(|row| row.1.description.as_str()))
-        .text("verified_by", rows().map(|row| row.1.verified_by.as_str()))
-        .text("verified_at", rows().map(|row| row.1.verified_at.as_str()))
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("verified_query", "Name of the query.", rows().map(|row| row.1.name.as_str()))
+        .text("question", "The question that it answers.", rows().map(|row| row.1.question.as_str()))
+        .text("sql", "The query.", rows().map(|row| row.1.sql.as_str()))
+        .text("description", "What to know about it.", rows().map(|row| row.1.description.as_str()))
+        .text("verified_by", "Who checked it.", rows().map(|row| row.1.verified_by.as_str()))
+        .text("verified_at", "When.", rows().map(|row| row.1.verified_at.as_str()))
         .finish()
 }
 
-fn synonyms_table(models: &[Arc<Model>]) -> RecordBatch {
+fn synonyms_table(models: &[Arc<Model>]) -> Table {
     let mut rows: Vec<(&str, &str, &str, &str, &str)> = Vec::new();
     for model in models {
         let mut add = |kind, dataset, name, synonyms| {
@@ -254,51 +465,90 @@ fn synonyms_table(models: &[Arc<Model>]) -> RecordBatch {
         }
     }
     Columns::default()
-        .text("model", rows.iter().map(|row| row.0))
-        .text("kind", rows.iter().map(|row| row.1))
-        .text("dataset", rows.iter().map(|row| row.2))
-        .text("name", rows.iter().map(|row| row.3))
-        .text("synonym", rows.iter().map(|row| row.4))
+        .text("model", "Its model.", rows.iter().map(|row| row.0))
+        .text("kind", "Of what: model, dataset, field, metric or filter.", rows.iter().map(|row| row.1))
+        .text("dataset", "Its dataset, where it has one.", rows.iter().map(|row| row.2))
+        .text("name", "The thing itself.", rows.iter().map(|row| row.3))
+        .text("synonym", "Another name of it.", rows.iter().map(|row| row.4))
         .finish()
 }
 
-fn sample_values_table(models: &[Arc<Model>]) -> RecordBatch {
+fn sample_values_table(models: &[Arc<Model>]) -> Table {
     let rows = || {
         fields(models).flat_map(|(model, dataset, field)| {
             field.sample_values.iter().map(move |value| (model, dataset, field, value.as_str()))
         })
     };
     Columns::default()
-        .text("model", rows().map(|row| row.0.name.as_str()))
-        .text("dataset", rows().map(|row| row.1.name.as_str()))
-        .text("field", rows().map(|row| row.2.name.as_str()))
-        .text("value", rows().map(|row| row.3))
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
+        .text("field", "Its field.", rows().map(|row| row.2.name.as_str()))
+        .text("value", "A value that occurs, as text.", rows().map(|row| row.3))
         .finish()
 }
 
-fn filters_table(models: &[Arc<Model>]) -> RecordBatch {
+fn filters_table(models: &[Arc<Model>]) -> Table {
     let rows = || {
         datasets(models)
             .flat_map(|(model, dataset)| dataset.filters.iter().map(move |filter| (model, dataset, filter)))
     };
     Columns::default()
-        .text("model", rows().map(|row| row.0.name.as_str()))
-        .text("dataset", rows().map(|row| row.1.name.as_str()))
-        .text("filter", rows().map(|row| row.2.name.as_str()))
-        .text("expression", rows().map(|row| row.2.expression.text()))
-        .text("description", rows().map(|row| row.2.description.as_str()))
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
+        .text("filter", "Name of the filter.", rows().map(|row| row.2.name.as_str()))
+        .text("expression", "SQL condition.", rows().map(|row| row.2.expression.text()))
+        .text("description", "What it selects.", rows().map(|row| row.2.description.as_str()))
         .finish()
 }
 
-fn diagnostics_table(diagnostics: &[Diagnostic]) -> RecordBatch {
+fn row_filters_table(models: &[Arc<Model>]) -> Table {
+    let rows = || {
+        datasets(models).filter_map(|(model, dataset)| Some((model, dataset, dataset.row_filter.as_ref()?)))
+    };
+    Columns::default()
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
+        .text(
+            "row_filter",
+            "SQL condition on the rows that a caller sees.",
+            rows().map(|row| row.2.text.as_str()),
+        )
+        .list(
+            "claims",
+            "Claims that it asks for; without one of them there are no rows.",
+            rows().map(|row| row.2.claims()),
+        )
+        .finish()
+}
+
+fn masks_table(models: &[Arc<Model>]) -> Table {
+    let rows = || {
+        fields(models)
+            .filter_map(|(model, dataset, field)| Some((model, dataset, field, field.mask.as_ref()?)))
+    };
+    Columns::default()
+        .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
+        .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
+        .text("field", "Its field.", rows().map(|row| row.2.name.as_str()))
+        .text("sensitivity", "Below it, the mask is seen.", rows().map(|row| row.2.sensitivity.as_str()))
+        .text("mask", "SQL in place of the values.", rows().map(|row| row.3.text.as_str()))
+        .list(
+            "claims",
+            "Claims that it asks for; without one of them the mask is NULL.",
+            rows().map(|row| row.3.claims()),
+        )
+        .finish()
+}
+
+fn diagnostics_table(diagnostics: &[Diagnostic]) -> Table {
     let rows = || diagnostics.iter();
     Columns::default()
-        .text("severity", rows().map(|row| row.severity.as_str()))
-        .text("rule", rows().map(|row| row.rule))
-        .text("file", rows().map(|row| row.file.as_str()))
-        .int("line", rows().map(|row| i64::from(row.line)))
-        .int("column", rows().map(|row| i64::from(row.column)))
-        .text("message", rows().map(|row| row.message.as_str()))
-        .text("help", rows().map(|row| row.help.as_str()))
+        .text("severity", "error or warning.", rows().map(|row| row.severity.as_str()))
+        .text("rule", "Id of the rule; docs/rules.md has them all.", rows().map(|row| row.rule))
+        .text("file", "The file.", rows().map(|row| row.file.as_str()))
+        .int("line", "Counted from 1.", rows().map(|row| i64::from(row.line)))
+        .int("column", "In characters, counted from 1.", rows().map(|row| i64::from(row.column)))
+        .text("message", "What is wrong.", rows().map(|row| row.message.as_str()))
+        .text("help", "What to do.", rows().map(|row| row.help.as_str()))
         .finish()
 }

@@ -148,7 +148,7 @@ pub async fn read(answer: reqwest::Response) -> (u16, Value) {
     (status, body)
 }
 
-fn config(data: &Path, address: SocketAddr) -> Config {
+pub fn config(data: &Path, address: SocketAddr) -> Config {
     let variable = |name: &str| {
         PathBuf::from(
             std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set; run the tests by ./test.sh")),

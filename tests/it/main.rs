@@ -8,6 +8,7 @@ mod attacks;
 mod auth_test;
 mod authorize;
 mod bodies;
+mod compile;
 mod demo_walk;
 mod documentation;
 mod environment;

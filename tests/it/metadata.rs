@@ -127,3 +127,45 @@ async fn searching_metadata_puts_what_was_meant_first() {
     assert_eq!(status, 404);
     assert!(problem["detail"].as_str().unwrap().contains("flights.planes"), "{problem:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_is_served_without_a_restart_and_a_broken_one_shows_in_readiness() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = |description: &str| {
+        format!(
+            "name: m\ndescription: {description}\ndatasets:\n  - {{name: d, source: d, description: One row.}}\n"
+        )
+    };
+    let file = folder.path().join("m/model.yaml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, model("Before the edit.")).unwrap();
+    let dir = folder.path().to_owned();
+    let service = Service::start_with(|config| {
+        config.semantic.dir = dir;
+        config.semantic.poll_ms = 20;
+    })
+    .await;
+    let token = service.token(AGENT_SCOPES).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    std::fs::write(&file, model("Behind the edit.")).unwrap();
+    loop {
+        let (_, found) = service.get(&token, "/v1/semantic/models/m").await;
+        if found["description"] == "Behind the edit." {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{found:#}");
+    }
+    std::fs::write(&file, "name: m\ndatasets: nothing\n").unwrap();
+    loop {
+        let (status, ready) = service.get("", "/health/ready").await;
+        assert_eq!(status, 200, "what was good is still served");
+        if ready["semantic_stale_models"] == 1 && ready["semantic_errors"] == 1 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{ready:#}");
+    }
+    let (_, found) = service.get(&token, "/v1/semantic/models/m").await;
+    assert_eq!(found["description"], "Behind the edit.");
+    let (_, searched) = service.sql(&token, "SELECT s.name FROM semantic_search('edit', 5) AS s").await;
+    assert_eq!(searched["rows"], json!([{"name": "m"}]));
+}

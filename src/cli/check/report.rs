@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::semantic::{Diagnostic, Severity};
+use crate::semantic::{Diagnostic, Severity, rule};
 
 /// All findings, errors first, then by place.
 #[derive(Debug)]
@@ -54,7 +54,9 @@ impl Report {
     /// SARIF 2.1.0 (OASIS): one run, one result a finding.
     pub fn sarif(&self) -> Value {
         let rules: BTreeSet<&str> = self.findings.iter().map(|finding| finding.rule).collect();
-        let results: Vec<Value> = self.findings.iter().map(sarif_result).collect();
+        let index = |id: &str| rules.iter().position(|rule| *rule == id);
+        let results: Vec<Value> =
+            self.findings.iter().map(|finding| sarif_result(finding, index(finding.rule))).collect();
         json!({
             "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
             "version": "2.1.0",
@@ -62,7 +64,7 @@ impl Report {
                 "tool": {"driver": {
                     "name": "steward",
                     "version": env!("CARGO_PKG_VERSION"),
-                    "rules": rules.iter().map(|rule| json!({"id": rule})).collect::<Vec<_>>(),
+                    "rules": rules.iter().map(|id| sarif_rule(id)).collect::<Vec<_>>(),
                 }},
                 "columnKind": "unicodeCodePoints",
                 "results": results,
@@ -71,18 +73,37 @@ impl Report {
     }
 }
 
-fn sarif_result(finding: &Diagnostic) -> Value {
+fn sarif_rule(id: &str) -> Value {
+    match rule(id) {
+        Some(rule) => json!({
+            "id": id,
+            "shortDescription": {"text": rule.summary},
+            "defaultConfiguration": {"level": rule.severity.as_str()},
+        }),
+        // Of files that are not semantic.
+        None => json!({"id": id}),
+    }
+}
+
+fn sarif_result(finding: &Diagnostic, rule_index: Option<usize>) -> Value {
     let message = match finding.help.as_str() {
         "" => finding.message.clone(),
         help => format!("{}; {help}", finding.message),
     };
+    let mut region = json!({"startLine": finding.line.max(1), "startColumn": finding.column.max(1)});
+    if !finding.snippet.is_empty() {
+        // Behind the last character, as SARIF counts.
+        region["endColumn"] = (finding.column.max(1) + finding.width()).into();
+        region["snippet"] = json!({"text": finding.snippet});
+    }
     json!({
         "ruleId": finding.rule,
+        "ruleIndex": rule_index,
         "level": finding.severity.as_str(),
         "message": {"text": message},
         "locations": [{"physicalLocation": {
             "artifactLocation": {"uri": uri(&finding.file)},
-            "region": {"startLine": finding.line.max(1), "startColumn": finding.column.max(1)},
+            "region": region,
         }}],
     })
 }

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::{FolderConfig, WarehouseConfig};
+use crate::config::{FolderConfig, SemanticConfig, WarehouseConfig};
+use crate::semantic::{Found, RULES, example_files};
 
 /// A project of its own: a semantic model over the demo's airlines.
 struct Project {
@@ -34,7 +35,7 @@ impl Project {
         let folder = |name: &str| FolderConfig { dir: self.path(name) };
         let config = Config {
             data_dir: self.path("data"),
-            semantic: folder("semantic"),
+            semantic: SemanticConfig { dir: self.path("semantic"), ..SemanticConfig::default() },
             actions: folder("actions"),
             indexes: folder("indexes"),
             warehouses: BTreeMap::from([("local".to_owned(), WarehouseConfig::Local { path: examples })]),
@@ -125,11 +126,57 @@ async fn broken_index_and_action_files_are_findings_beside_the_rest() {
 }
 
 #[tokio::test]
+async fn every_rule_that_needs_data_finds_its_failing_example_and_nothing_in_its_passing_one() {
+    for rule in RULES.iter().filter(|rule| rule.found == Found::Checking) {
+        let check = async |example: &str| {
+            let [(_, text)] = example_files(example).try_into().unwrap();
+            let report = Project::new(&text).check().await;
+            (errors(&report), report)
+        };
+        let (found, report) = check(rule.failing).await;
+        assert!(found.iter().any(|found| found.starts_with(rule.id)), "{}: {}", rule.id, report.text());
+        let (found, report) = check(rule.passing).await;
+        assert_eq!(found, [] as [&str; 0], "{}: {}", rule.id, report.text());
+    }
+}
+
+#[tokio::test]
+async fn a_row_filter_that_does_not_fit_the_data_is_told() {
+    let filtered = |filter: &str| {
+        GOOD.replace(
+            "    description: One row a carrier.\n",
+            &format!("    description: One row a carrier.\n    access: {{row_filter: \"{filter}\"}}\n"),
+        )
+    };
+    assert_eq!(errors(&Project::new(&filtered("carrier = 'UA'")).check().await), [] as [&str; 0]);
+    let report = Project::new(&filtered("carrier")).check().await;
+    assert!(errors(&report).contains(&"bad-source:4".to_owned()), "{}", report.text());
+}
+
+#[tokio::test]
+async fn regions_in_sarif_count_from_one_and_span_the_word() {
+    let report = Project::new(&GOOD.replace("descripton", "x").replace("source:", "sauce:")).check().await;
+    let sarif = report.sarif();
+    assert_eq!(sarif["runs"][0]["columnKind"], "unicodeCodePoints");
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    let found = results.iter().find(|result| result["ruleId"] == "unknown-key").unwrap();
+    let region = &found["locations"][0]["physicalLocation"]["region"];
+    assert_eq!(
+        region,
+        &serde_json::json!({"startLine": 5, "startColumn": 5, "endColumn": 10, "snippet": {"text": "    sauce: local.nycflights13.airlines"}})
+    );
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    let at = found["ruleIndex"].as_u64().unwrap() as usize;
+    assert_eq!(rules[at]["id"], "unknown-key");
+    assert!(rules[at]["shortDescription"]["text"].as_str().unwrap().contains("keys"));
+}
+
+#[tokio::test]
 async fn the_shipped_project_has_no_errors() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut config = Config::default();
-    for folder in [&mut config.semantic, &mut config.actions, &mut config.indexes] {
-        folder.dir = root.join(&folder.dir);
+    for folder in [&mut config.semantic.dir, &mut config.actions.dir, &mut config.indexes.dir] {
+        *folder = root.join(&folder);
     }
     config.warehouses.insert("local".to_owned(), WarehouseConfig::Local { path: root.join("examples") });
     let report = check(config).await.unwrap();

@@ -1,0 +1,250 @@
+//! The semantic catalog as it is served: with everything that requests need, made once a catalog and clearance.
+//!
+//! V1 A served catalog never changes: who holds a view keeps it to the end of the request.
+//! V2 Nothing in here is about one caller; what is, such as claims, comes in when a relation is judged.
+
+use std::sync::{Arc, OnceLock};
+
+use datafusion::datasource::TableProvider;
+use datafusion::sql::sqlparser::ast::{Expr, Value};
+
+use super::Engine;
+use super::semantic_table::SemanticTable;
+use crate::auth::{Operation, Principal, Sensitivity};
+use crate::guard::{Column, Judge, Relation, SharedRelations, Verdict};
+use crate::semantic::compile::Compiler;
+use crate::semantic::{self, Catalog, Dataset, Field, Finder, Model, Policy, Severity, Tables};
+
+/// A catalog with one view a clearance.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub catalog: Catalog,
+    views: [Arc<View>; 3],
+}
+
+/// What callers of one clearance may know.
+#[derive(Debug)]
+pub(super) struct View {
+    pub models: Vec<Arc<Model>>,
+    pub tables: Tables,
+    providers: Vec<(&'static str, Arc<dyn TableProvider>)>,
+    prepared: Arc<Prepared>,
+}
+
+/// What is made of the models alone, and hence shared by clearances that see the same.
+#[derive(Debug)]
+struct Prepared {
+    relations: Arc<SharedRelations>,
+    policies: Vec<Policies>,
+    finder: OnceLock<Finder>,
+    compiler: OnceLock<Compiler>,
+}
+
+/// What is enforced on one relation.
+#[derive(Debug, Default)]
+struct Policies {
+    row_filter: Option<Arc<Policy>>,
+    /// By position of the column.
+    masks: Vec<(usize, Arc<Policy>)>,
+}
+
+/// How the semantic layer is, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SemanticState {
+    pub models: usize,
+    /// Findings that keep something from being served.
+    pub errors: usize,
+    /// Models served as they were before their last, broken edit.
+    pub stale: usize,
+}
+
+impl Served {
+    pub fn new(catalog: Catalog) -> Self {
+        let models = catalog.visible_to(Sensitivity::HighlySensitive);
+        let tables = Tables::build(&models);
+        // Findings quote the files, which name everything: only the highest clearance reads them as a table.
+        let all = tables.clone().with_policies_and_findings(&models, &catalog.diagnostics);
+        let prepared = Arc::new(Prepared::new(&models));
+        let highest = Arc::new(View::new(models.clone(), all, prepared.clone()));
+        let without = Arc::new(View::new(models, tables, prepared));
+        let protected = View::below(&catalog, Sensitivity::Protected, &without);
+        let public = View::below(&catalog, Sensitivity::Public, &protected);
+        Self { catalog, views: [public, protected, highest] }
+    }
+
+    pub fn view(&self, principal: &Principal) -> &Arc<View> {
+        &self.views[principal.sensitivity() as usize]
+    }
+
+    pub fn state(&self) -> SemanticState {
+        let is_error = |severity| severity == Severity::Error;
+        SemanticState {
+            models: self.catalog.models.len(),
+            errors: self.catalog.diagnostics.iter().filter(|found| is_error(found.severity)).count(),
+            stale: self.catalog.stale.len(),
+        }
+    }
+}
+
+impl Engine {
+    /// How the semantic layer is, for the doors that tell operators.
+    pub fn semantic_state(&self) -> SemanticState {
+        self.served.load().state()
+    }
+}
+
+impl Prepared {
+    fn new(models: &[Arc<Model>]) -> Self {
+        let (mut relations, mut policies) = (Vec::new(), Vec::new());
+        for model in models {
+            for dataset in &model.datasets {
+                let (relation, enforced) = relation(model, dataset);
+                relations.push(relation);
+                policies.push(enforced);
+            }
+        }
+        Self {
+            relations: Arc::new(SharedRelations::new(relations)),
+            policies,
+            finder: OnceLock::new(),
+            compiler: OnceLock::new(),
+        }
+    }
+}
+
+impl View {
+    fn new(models: Vec<Arc<Model>>, tables: Tables, prepared: Arc<Prepared>) -> Self {
+        let provider = |name: &&'static str| {
+            let batch = tables.get(name)?.clone();
+            Some((*name, Arc::new(SemanticTable::new(batch)) as Arc<dyn TableProvider>))
+        };
+        let providers = semantic::TABLE_NAMES.iter().filter_map(provider).collect();
+        Self { models, tables, providers, prepared }
+    }
+
+    /// The view of a lower clearance; the same where nothing is hidden.
+    fn below(catalog: &Catalog, clearance: Sensitivity, above: &Arc<Self>) -> Arc<Self> {
+        let models = catalog.visible_to(clearance);
+        let is_same = models.iter().zip(&above.models).all(|(model, other)| Arc::ptr_eq(model, other));
+        if is_same {
+            return above.clone();
+        }
+        let (tables, prepared) = (Tables::build(&models), Arc::new(Prepared::new(&models)));
+        Arc::new(Self::new(models, tables, prepared))
+    }
+
+    pub fn relations(&self) -> Arc<SharedRelations> {
+        self.prepared.relations.clone()
+    }
+
+    /// Whether callers see only some rows, or some masks, of a dataset.
+    pub fn is_restricted(&self, model: &str, dataset: &str) -> bool {
+        let model = self.models.iter().find(|known| known.name == model);
+        model.and_then(|model| model.dataset(dataset)).is_some_and(|dataset| {
+            dataset.row_filter.is_some() || dataset.fields.iter().any(|field| field.is_masked)
+        })
+    }
+
+    /// Made at the first use; that takes seconds for hundreds of thousands of fields, so not on a thread of the runtime.
+    pub fn finder(&self) -> &Finder {
+        self.prepared.finder.get_or_init(|| Finder::new(&self.models))
+    }
+
+    /// Made at the first use, off the runtime as well.
+    pub fn compiler(&self) -> &Compiler {
+        self.prepared.compiler.get_or_init(|| Compiler::new(&self.models))
+    }
+
+    pub fn provider(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        self.providers.iter().find(|(table, _)| *table == name).map(|(_, provider)| provider.clone())
+    }
+}
+
+/// The relation of a dataset, without what depends on the caller.
+fn relation(model: &Model, dataset: &Dataset) -> (Relation, Policies) {
+    let mut columns = Vec::with_capacity(dataset.fields.len());
+    let mut policies = Policies { row_filter: dataset.row_filter.clone(), masks: Vec::new() };
+    for field in &dataset.fields {
+        let expression = if field.is_masked {
+            policies.masks.extend(field.mask.clone().map(|mask| (columns.len(), mask)));
+            Some(null())
+        } else {
+            match expression_of(field) {
+                Some(expression) => expression,
+                // In the language of another tool: known, described, and not a column.
+                None => continue,
+            }
+        };
+        columns.push(Column { name: field.name.clone(), expression });
+    }
+    let relation = Relation {
+        schema: model.name.clone(),
+        name: dataset.name.clone(),
+        columns,
+        row_filter: None,
+        missing_scope: None,
+    };
+    (relation, policies)
+}
+
+/// `Some(None)` is the physical column of the same name.
+fn expression_of(field: &Field) -> Option<Option<Expr>> {
+    let text = field.expression.text_for_engine()?;
+    if text == field.name || text == semantic::quote(&field.name) {
+        return Some(None);
+    }
+    semantic::parse_expression(text).ok().map(Some)
+}
+
+fn null() -> Expr {
+    Expr::Value(Value::Null.with_empty_span())
+}
+
+/// Judges the relations of a view for one caller.
+pub(super) struct CallerJudge {
+    pub principal: Arc<Principal>,
+    /// Whether the caller may read about every dataset of its clearance.
+    pub may_read: bool,
+    pub view: Arc<View>,
+}
+
+impl CallerJudge {
+    fn may_run(&self, relation: &Relation) -> bool {
+        Operation::SqlRun.authorize(&self.principal, Some(&target(relation))).is_ok()
+    }
+}
+
+fn target(relation: &Relation) -> String {
+    format!("{}.{}", relation.schema, relation.name)
+}
+
+impl Judge for CallerJudge {
+    /// Who may neither read about a dataset nor run it does not learn that it exists.
+    fn may_know(&self, _: usize, relation: &Relation) -> bool {
+        self.may_read || self.may_run(relation)
+    }
+
+    fn judge(&self, position: usize, relation: &Relation) -> Verdict {
+        if !self.may_run(relation) {
+            let required = Operation::SqlRun.required_scope(Some(&target(relation)));
+            return match required {
+                Some(scope) if self.may_read => Verdict::Needs(scope.to_string()),
+                _ => Verdict::Absent,
+            };
+        }
+        let Some(policies) = self.view.prepared.policies.get(position) else { return Verdict::Absent };
+        let claims = &self.principal.claims;
+        let no_row = || Expr::Value(Value::Boolean(false).with_empty_span());
+        Verdict::Open {
+            row_filter: policies
+                .row_filter
+                .as_ref()
+                .map(|policy| Box::new(policy.for_claims(claims).unwrap_or_else(no_row))),
+            masks: policies
+                .masks
+                .iter()
+                .map(|(at, mask)| (*at, mask.for_claims(claims).unwrap_or_else(null)))
+                .collect(),
+        }
+    }
+}
