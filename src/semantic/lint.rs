@@ -286,6 +286,17 @@ impl<'m, 'r, 't> Lint<'m, 'r, 't> {
                 self.error("unknown-relationship", source, message, help);
             }
         }
+        let semi = metric.non_additive_dimension.iter();
+        let fields = semi.flat_map(|semi| std::iter::once(&semi.name).chain(&semi.window_groupings));
+        for name in fields.chain(Some(&metric.time_dimension).filter(|name| !name.is_empty())) {
+            let (owner, field) = name.rsplit_once('.').unwrap_or((metric.dataset.as_str(), name));
+            let owner = self.datasets.get(owner).copied();
+            if !owner.is_some_and(|owner| self.has_field(owner, field)) {
+                let help = "write `dataset.field`, or set `dataset` and write the field";
+                let message = format!("{what} names `{name}`, which is no field");
+                self.error("unknown-field", source, message, help);
+            }
+        }
         if let Some(expr) = self.parse_sql(&format!("the filter of {what}"), &metric.filter, source) {
             self.columns(&what, &expr, base, source);
         }

@@ -159,7 +159,7 @@ async fn an_edit_is_served_without_a_restart_and_a_broken_one_shows_in_readiness
     loop {
         let (status, ready) = service.get("", "/health/ready").await;
         assert_eq!(status, 200, "what was good is still served");
-        if ready["semantic_stale_models"] == 1 && ready["semantic_errors"] == 1 {
+        if ready["semantic_stale_models"] == 1 && ready["semantic_errors"].as_u64() > Some(0) {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{ready:#}");
