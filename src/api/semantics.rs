@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::{Object, OpenApi};
+use poem_openapi::{Enum, Object, OpenApi};
 
 use super::ApiTag;
 use super::caller::{ApiScope, Caller, failed};
@@ -113,15 +113,61 @@ pub struct VerifiedQuery {
 
 #[derive(Debug, Object)]
 pub struct LinkRequest {
-    /// What you want to know, in words.
+    /// What you want to know, in words; at most 8,000 characters.
     pub question: String,
-    /// Most tokens of the answer, estimated from above; 100 to 100,000.
+    /// Most tokens of the prompt; 100 to 100,000.
     #[oai(default = "default_budget")]
     pub budget_tokens: u32,
+    /// Which form the answer takes; both unless given.
+    #[oai(default)]
+    pub format: LinkFormat,
 }
 
 fn default_budget() -> u32 {
     4_000
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+pub enum LinkFormat {
+    /// Items alone; `prompt` stays empty.
+    Json,
+    /// Text for a prompt alone; `items` stays empty.
+    Prompt,
+    #[default]
+    Both,
+}
+
+/// What a score is made of.
+#[derive(Debug, Object)]
+pub struct LinkScore {
+    /// Words shared with names, synonyms, descriptions and values: 0 to 1, and 0.2 more for a name in full.
+    pub words: f32,
+    /// Likeness of meaning; 0 to 1.
+    pub meaning: f32,
+    /// Values that the question names.
+    pub values: f32,
+    /// Verified queries that ask something like it.
+    pub queries: f32,
+    /// What a dataset gains from the others of its model.
+    pub company: f32,
+}
+
+/// A literal of the question that is a value of a field.
+#[derive(Debug, Object)]
+pub struct LinkedValue {
+    pub field: String,
+    pub value: String,
+    /// As the question writes it.
+    pub literal: String,
+}
+
+#[derive(Debug, Object)]
+pub struct LinkedJoin {
+    pub from_dataset: String,
+    pub to_dataset: String,
+    /// Equations of the ON clause, to be joined by AND.
+    pub on: Vec<String>,
 }
 
 #[derive(Debug, Object)]
@@ -130,9 +176,15 @@ pub struct LinkItem {
     pub kind: String,
     pub model: String,
     pub name: String,
+    /// Comparable among items of one kind.
     pub score: f32,
+    pub score_parts: LinkScore,
+    /// Why it is here.
+    pub reasons: Vec<String>,
     pub text: String,
     pub tokens: u32,
+    pub value: Option<LinkedValue>,
+    pub join: Option<LinkedJoin>,
 }
 
 #[derive(Debug, Object)]
@@ -145,13 +197,20 @@ pub struct LinkedAction {
 
 #[derive(Debug, Object)]
 pub struct LinkAnswer {
-    /// Best first.
+    /// Kind by kind, best first within each.
     pub items: Vec<LinkItem>,
-    /// The same as text, ready for a prompt.
+    /// The same as text, ready for a prompt: model by model.
     pub prompt: String,
+    /// Tokens of the prompt.
     pub tokens: u32,
+    /// The model whose tokenizer counted them; null: estimated, a token for every three characters.
+    pub tokens_counted_by: Option<String>,
     /// Items that the budget left out.
     pub left_out: u32,
+    /// `words+meaning`, or `words` while there are no vectors.
+    pub ranked_by: String,
+    /// Why meaning took no part in the ranking.
+    pub note: Option<String>,
     /// External operations that may help.
     pub actions: Vec<LinkedAction>,
     /// Tables of API responses that you may query.
@@ -292,26 +351,22 @@ impl Api {
         #[oai(scope = "ApiScope::SemanticRead")] caller: Caller,
         body: Json<LinkRequest>,
     ) -> Result<Json<LinkAnswer>, ApiError> {
-        let LinkRequest { question, budget_tokens } = body.0;
+        let LinkRequest { question, budget_tokens, format } = body.0;
         let answer = self
             .0
             .link(&caller.0, &question, budget_tokens as usize)
             .await
             .map_err(failed(&self.0, &caller.0))?;
-        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let items = answer.link.items.into_iter().map(|item| LinkItem {
-            kind: item.kind.as_str().to_owned(),
-            model: item.model,
-            name: item.name,
-            score: item.score,
-            text: item.text,
-            tokens: small(item.tokens),
-        });
+        let link = answer.link;
+        let items = if format == LinkFormat::Prompt { Vec::new() } else { link.items };
         Ok(Json(LinkAnswer {
-            items: items.collect(),
-            prompt: answer.link.prompt,
-            tokens: small(answer.link.tokens),
-            left_out: small(answer.link.left_out),
+            items: items.into_iter().map(link_item).collect(),
+            prompt: if format == LinkFormat::Json { String::new() } else { link.prompt },
+            tokens: small(link.tokens),
+            tokens_counted_by: answer.counted_by,
+            left_out: small(link.left_out),
+            ranked_by: if link.by_meaning { "words+meaning" } else { "words" }.to_owned(),
+            note: answer.note,
             actions: answer
                 .actions
                 .into_iter()
@@ -319,6 +374,36 @@ impl Api {
                 .collect(),
             responses: answer.responses.into_iter().map(|name| format!("responses.{name}")).collect(),
         }))
+    }
+}
+
+fn small(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn link_item(item: semantic::LinkedItem) -> LinkItem {
+    let parts = item.parts;
+    LinkItem {
+        kind: item.kind.as_str().to_owned(),
+        model: item.model,
+        name: item.name,
+        score: item.score,
+        score_parts: LinkScore {
+            words: parts.words,
+            meaning: parts.meaning,
+            values: parts.values,
+            queries: parts.queries,
+            company: parts.company,
+        },
+        reasons: item.reasons,
+        text: item.text,
+        tokens: small(item.tokens),
+        value: item.value.map(|value| LinkedValue {
+            field: value.field,
+            value: value.value,
+            literal: value.literal,
+        }),
+        join: item.join.map(|join| LinkedJoin { from_dataset: join.from, to_dataset: join.to, on: join.on }),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::engine::EngineError;
 use crate::error::ErrorKind;
 use crate::query::QueryError;
 use crate::store::StoreError;
+use crate::warehouse::introspect::IntrospectError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,8 @@ pub enum CliError {
     DemoApi(#[from] DemoApiError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Introspect(#[from] IntrospectError),
     #[error("{0}")]
     NotReady(String),
     #[error("cannot start the runtime: {0}")]
@@ -104,6 +107,7 @@ impl CliError {
             Self::Query(error) => error.kind(),
             Self::DemoApi(error) => error.kind(),
             Self::Demo(error) => error.kind(),
+            Self::Introspect(error) => error.kind(),
         }
     }
 

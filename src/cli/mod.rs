@@ -1,7 +1,8 @@
 //! The command line: parses, dispatches, prints. The only place that prints, and that knows exit codes.
 //!
 //! L1 results go to stdout and nothing else does; logs and remarks go to stderr.
-//! L2 exit code 0 is done, 1 is a failure, a refusal or findings, 2 is wrong usage, 130 is Ctrl-C.
+//! L2 exit code 0 is done, 1 is a failure, a refusal or findings, 2 is wrong usage, 3 is done but for what the report
+//! names, 130 is Ctrl-C.
 //! L3 a reader that goes away (`| head`) ends a command quietly.
 
 mod admin;
@@ -12,8 +13,11 @@ mod compile;
 pub mod demo;
 pub mod demo_api;
 mod error;
+mod export;
 mod health;
 mod http;
+mod import;
+mod introspect;
 mod key;
 mod logging;
 mod output;
@@ -73,6 +77,12 @@ enum Command {
     CompileOssie(compile::OssieCommand),
     /// Check the semantic, actions and indexes folders
     Check(check::CheckArgs),
+    /// Turn semantic models of other systems into Steward's YAML
+    Import(import::ImportArgs),
+    /// Write the semantic models in another system's format
+    Export(export::ExportArgs),
+    /// Draft a semantic model from data files or a PostgreSQL database
+    Introspect(introspect::IntrospectArgs),
     /// Serve the demo's weather as an external API
     DemoApi(DemoApiArgs),
     /// Walk through the demo as an agent does, over HTTP
@@ -97,6 +107,8 @@ pub enum Exit {
     Done,
     /// It did what it should, and what it found is bad.
     Findings,
+    /// It did what it should, but for what its report names.
+    Incomplete,
 }
 
 impl Cli {
@@ -105,7 +117,7 @@ impl Cli {
         let quiet = match self.command {
             Command::Serve(_) | Command::DemoApi(_) => logging::SERVICE,
             // What is wrong with the files is this command's result.
-            Command::Check(_) => "off",
+            Command::Check(_) | Command::Import(_) => "off",
             _ => "error",
         };
         logging::start(self.log_format.unwrap_or_else(|| self.default_log_format()), quiet);
@@ -136,6 +148,9 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Compile(args) => compile::run(config()?, args).await,
         Command::CompileOssie(command) => compile::run_ossie(command).await,
         Command::Check(args) => check::run(config()?, args).await,
+        Command::Import(args) => import::run(args).await,
+        Command::Export(args) => export::run(config()?, args).await,
+        Command::Introspect(args) => introspect::run(config()?, args).await,
         Command::DemoApi(args) => serve_demo_api(args).await,
         Command::Demo(args) => demo::run(config()?, args).await,
         Command::Health(args) => health::run(config()?, args).await,
@@ -147,6 +162,7 @@ pub fn finish(outcome: Result<Exit, CliError>) -> ExitCode {
     match outcome {
         Ok(Exit::Done) | Err(CliError::ReaderGone) => ExitCode::SUCCESS,
         Ok(Exit::Findings) => ExitCode::FAILURE,
+        Ok(Exit::Incomplete) => ExitCode::from(3),
         Err(error) => {
             if !error.is_told() {
                 output::remark(&format!("steward: {error}"));

@@ -12,6 +12,7 @@ mod compile;
 mod documents;
 mod error;
 mod haiku;
+mod linking;
 mod namespace;
 mod open;
 mod reload;
@@ -44,9 +45,9 @@ pub use admin::NewSecret;
 pub use auth_test::{Greeting, MAX_MESSAGE_CHARACTERS};
 pub use documents::{IndexSummary, Stored, Upload};
 pub use error::EngineError;
+pub use linking::LinkAnswer;
 pub use open::{Parts, key_source};
 pub use responses::ResponseTable;
-pub use semantics::LinkAnswer;
 pub use served::SemanticState;
 use served::Served;
 pub use sql::{SqlCheck, SqlOptions};
@@ -78,6 +79,7 @@ pub struct Engine {
     served: Arc<ArcSwap<Served>>,
     /// Takes up changes of the semantic folder; ends with the engine.
     watch: Option<reload::Watch>,
+    link_vectors: linking::LinkVectors,
     actions: ActionCatalog,
     action_diagnostics: Vec<ActionDiagnostic>,
     caller: Caller,
@@ -141,6 +143,7 @@ impl Engine {
         if let Some(rag) = &self.rag {
             rag.close().await;
         }
+        self.link_vectors.close().await;
         if let Err(error) = self.audit.close(std::time::Duration::from_secs(10)).await {
             tracing::error!(%error, "audit events could not be written at shutdown");
         }

@@ -83,6 +83,7 @@ impl Engine {
             audit: Audit::start(store.clone()),
             watch: config.semantic.watch.then(|| Watch::start(&config.semantic, served.clone(), stamp)),
             served,
+            link_vectors: super::linking::LinkVectors::new(&config.data_dir),
             caller: Caller::default(),
             config,
             store,
@@ -96,6 +97,7 @@ impl Engine {
         };
         if parts == Parts::All {
             engine.sweep_response_tables().await?;
+            engine.want_link_vectors();
         }
         Ok(engine)
     }

@@ -1,22 +1,12 @@
-//! Metadata operations: list, fetch, search, link.
+//! Metadata operations: list, fetch, search.
 
 use std::sync::Arc;
 
 use super::{Context, Done, Engine, EngineError};
 use crate::auth::Operation;
 use crate::semantic::{
-    Dataset, Diagnostic, Link, Match, Metric, Model, Relationship, Thing, VerifiedQuery, did_you_mean,
+    Dataset, Diagnostic, Match, Metric, Model, Relationship, Thing, VerifiedQuery, did_you_mean,
 };
-
-/// Linked context and the external operations that may help.
-#[derive(Debug, Clone)]
-pub struct LinkAnswer {
-    pub link: Link,
-    /// `(api.operation, summary, score)`, best first.
-    pub actions: Vec<(String, String, f64)>,
-    /// Tables of API responses that the caller may query.
-    pub responses: Vec<String>,
-}
 
 /// A part of a model together with the model's name.
 pub type Of<T> = (String, T);
@@ -156,36 +146,6 @@ impl Engine {
     ) -> Result<Of<VerifiedQuery>, EngineError> {
         self.perform(context, Operation::GetVerifiedQuery, None, async {
             self.part(context, "verified query", name, |model| &model.verified_queries, |query| &query.name)
-        })
-        .await
-    }
-
-    /// The context that an agent needs to write SQL for `question`, in about `budget_tokens` tokens.
-    pub async fn link(
-        &self,
-        context: &Context,
-        question: &str,
-        budget_tokens: usize,
-    ) -> Result<LinkAnswer, EngineError> {
-        self.perform(context, Operation::Link, None, async {
-            if question.trim().is_empty() {
-                return Err(EngineError::InvalidInput(
-                    "the question is empty; write what you want to know".to_owned(),
-                ));
-            }
-            if !(100..=100_000).contains(&budget_tokens) {
-                let message = format!("budget_tokens is {budget_tokens}; use 100 to 100,000");
-                return Err(EngineError::InvalidInput(message));
-            }
-            let (view, asked) = (self.view(context), question.to_owned());
-            let link = move || view.finder().link(&asked, budget_tokens);
-            let link = tokio::task::spawn_blocking(link).await?;
-            let may_list = Operation::ListActions.authorize(&context.principal, None).is_ok();
-            let actions = if may_list { self.suggest_actions(question) } else { Vec::new() };
-            let responses =
-                self.response_tables(context).await?.into_iter().map(|table| table.name).collect();
-            let rows = link.items.len();
-            Ok(Done::new(LinkAnswer { link, actions, responses }).rows(rows))
         })
         .await
     }

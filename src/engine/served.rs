@@ -9,6 +9,7 @@ use datafusion::datasource::TableProvider;
 use datafusion::sql::sqlparser::ast::{Expr, Value};
 
 use super::Engine;
+use super::linking::Linking;
 use super::semantic_table::SemanticTable;
 use crate::auth::{Operation, Principal, Sensitivity};
 use crate::guard::{Column, Judge, Relation, SharedRelations, Verdict};
@@ -20,6 +21,7 @@ use crate::semantic::{self, Catalog, Dataset, Field, Finder, Model, Policy, Seve
 pub(super) struct Served {
     pub catalog: Catalog,
     views: [Arc<View>; 3],
+    pub linking: Arc<Linking>,
 }
 
 /// What callers of one clearance may know.
@@ -69,7 +71,9 @@ impl Served {
         let without = Arc::new(View::new(models, tables, prepared));
         let protected = View::below(&catalog, Sensitivity::Protected, &without);
         let public = View::below(&catalog, Sensitivity::Public, &protected);
-        Self { catalog, views: [public, protected, highest] }
+        let views = [public, protected, highest];
+        let linking = Arc::new(Linking::new(std::array::from_fn(|at| views[at].models.as_slice())));
+        Self { catalog, views, linking }
     }
 
     pub fn view(&self, principal: &Principal) -> &Arc<View> {

@@ -55,6 +55,11 @@ impl EmbedderSlot {
         }
     }
 
+    /// Whether the token counter needs no more than a file.
+    pub fn has_local_counter(&self) -> bool {
+        matches!(&self.source, EmbedderSource::Fastembed(options) if options.local_folder().is_some())
+    }
+
     /// The embedder; the first caller loads it, the others wait.
     pub async fn get(&self) -> Result<Arc<dyn Embedder>, EmbedError> {
         let mut loaded = self.loaded.lock().await;

@@ -1,5 +1,5 @@
 //! Search over everything that models name and describe: made once for the models that a clearance may see, then only
-//! read, by `?q=`, by `semantic_search` and by linking.
+//! read, by `?q=` and by `semantic_search`.
 //!
 //! D1 What is not in the models that it was made of is not found, counted or weighed.
 
@@ -7,19 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::model::{Dataset, Field, Metric, Model, NamedFilter, Relationship, VerifiedQuery};
-use super::search::{SearchIndex, words};
-
-/// Longest value, in words, that is looked for in a question.
-const MAX_VALUE_WORDS: usize = 8;
+use super::search::SearchIndex;
 
 /// A search index with the models that it is of.
 #[derive(Debug)]
 pub struct Finder {
-    pub(super) models: Vec<Arc<Model>>,
+    models: Vec<Arc<Model>>,
     index: SearchIndex,
     places: Vec<Place>,
-    /// Sample values: short codes as they are behind a `=`, others as their words.
-    values: HashMap<String, Vec<(u32, u32)>>,
 }
 
 /// Where a thing stands in the models.
@@ -112,12 +107,7 @@ impl<'f> Match<'f> {
 
 impl Finder {
     pub fn new(models: &[Arc<Model>]) -> Self {
-        let mut finder = Self {
-            models: models.to_vec(),
-            index: SearchIndex::default(),
-            places: Vec::new(),
-            values: HashMap::new(),
-        };
+        let mut finder = Self { models: models.to_vec(), index: SearchIndex::default(), places: Vec::new() };
         for (at, model) in models.iter().enumerate() {
             finder.add_model(at, model);
         }
@@ -145,7 +135,6 @@ impl Finder {
                     (&values, 0.5),
                 ];
                 self.add(number, Kind::Field, at, inner, &parts, &field.synonyms);
-                self.add_values(field);
             }
             for (inner, filter) in dataset.filters.iter().enumerate() {
                 let parts = [(filter.name.as_str(), 3.0), (&filter.description, 1.0)];
@@ -180,26 +169,6 @@ impl Finder {
         parts.extend(synonyms.iter().map(|synonym| (synonym.as_str(), 2.0)));
         self.index.add(&parts);
         self.places.push(Place { model: model as u32, kind, at: at as u32, inner: inner as u32 });
-    }
-
-    /// Files the values of the field that was added last.
-    fn add_values(&mut self, field: &Field) {
-        let place = self.places.len() as u32 - 1;
-        for (at, value) in field.sample_values.iter().enumerate() {
-            let length = value.chars().count();
-            let key = if length <= 4 && value.chars().any(char::is_uppercase) {
-                format!("={value}")
-            } else if length >= 4 && !value.chars().all(|character| character.is_ascii_digit()) {
-                let words = words(value);
-                if words.is_empty() || words.len() > MAX_VALUE_WORDS {
-                    continue;
-                }
-                words.join(" ")
-            } else {
-                continue;
-            };
-            self.values.entry(key).or_default().push((place, at as u32));
-        }
     }
 
     fn at(&self, position: usize, score: f32) -> Match<'_> {
@@ -242,34 +211,5 @@ impl Finder {
         let score = |dataset: &Dataset| best.get(&std::ptr::from_ref(dataset)).copied().unwrap_or_default();
         found.sort_by(|a, b| score(b.1).total_cmp(&score(a.1)));
         found
-    }
-
-    /// Literals of the question that are values of a field, with the field: codes of up to four characters with a capital
-    /// as they are, longer values by their words. At most 16, in the order of the models.
-    pub(super) fn literals(&self, question: &str) -> Vec<(&Arc<Model>, &Dataset, &Field, &str)> {
-        let codes = question
-            .split(|character: char| !(character.is_alphanumeric() || character == '-' || character == '_'))
-            .filter(|word| (2..=16).contains(&word.len()))
-            .map(|word| format!("={word}"));
-        let all = words(question);
-        let runs = (0..all.len()).flat_map(|start| {
-            let most = MAX_VALUE_WORDS.min(all.len() - start);
-            (1..=most).map(|length| all[start..start + length].join(" ")).collect::<Vec<_>>()
-        });
-        let mut found: Vec<(u32, u32)> =
-            codes.chain(runs).filter_map(|key| self.values.get(&key)).flatten().copied().collect();
-        found.sort_unstable();
-        found.dedup();
-        found.truncate(16);
-        let literal = |(place, value): (u32, u32)| {
-            let hit = self.at(place as usize, 0.0);
-            match hit.thing {
-                Thing::Field(dataset, field) => {
-                    Some((hit.model, dataset, field, field.sample_values[value as usize].as_str()))
-                }
-                _ => None,
-            }
-        };
-        found.into_iter().filter_map(literal).collect()
     }
 }

@@ -6,9 +6,12 @@
 mod access;
 pub mod compile;
 mod diagnostic;
+pub mod export;
 mod files;
 mod finder;
 mod format;
+pub mod import;
+pub mod introspect;
 mod link;
 mod lint;
 mod load;
@@ -25,7 +28,9 @@ mod visibility;
 pub use diagnostic::{Diagnostic, Severity, did_you_mean, suggest};
 pub use files::{MAX_FILE_BYTES, semantic_files};
 pub use finder::{Finder, Match, Thing};
-pub use link::{Link, LinkedItem, LinkedKind};
+pub use link::{
+    Join, Link, LinkRequest, LinkedItem, LinkedKind, Linker, ScoreParts, ValueMatch, estimate_tokens,
+};
 pub use lint::{columns_of, parse_expression};
 pub use load::Catalog;
 pub use model::*;

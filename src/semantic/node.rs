@@ -77,6 +77,23 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
     };
     // YAML 1.2: `no`, `n` and `on` are text, so that Norway is a country and a model may be called n.
     let options = serde_saphyr::options! { with_snippet: false, budget: budget, strict_booleans: true };
+    parse_with(text, options)
+}
+
+/// The same for documents that programs have written, such as manifests of 50 MB: up to eight million values. Other tools
+/// read YAML 1.1, where `yes` is true.
+pub fn parse_large(text: &str) -> Result<Node, SyntaxError> {
+    const VALUES: usize = 8_000_000;
+    let mut options = serde_saphyr::options! { with_snippet: false };
+    if let Some(budget) = &mut options.budget {
+        budget.max_nodes = VALUES;
+        budget.max_events = 2 * VALUES;
+        budget.max_total_scalar_bytes = 256 * 1024 * 1024;
+    }
+    parse_with(text, options)
+}
+
+fn parse_with(text: &str, options: serde_saphyr::Options) -> Result<Node, SyntaxError> {
     serde_saphyr::from_str_with_options::<Spanned<Value>>(text, options).map(node).map_err(|error| {
         let message = plain_message(&error);
         SyntaxError {

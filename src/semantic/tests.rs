@@ -131,23 +131,3 @@ fn what_is_above_a_clearance_is_named_nowhere() {
     let all = catalog.visible_to(Sensitivity::HighlySensitive);
     assert!(format!("{:?}", Tables::build(&all)).contains("iban_code"));
 }
-
-#[test]
-fn linking_finds_values_metrics_and_the_join_path() {
-    let catalog = load(MODEL);
-    let link = Finder::new(&catalog.models).link("revenue from Norway", 2000);
-    let has =
-        |kind: LinkedKind, name: &str| link.items.iter().any(|item| item.kind == kind && item.name == name);
-    assert!(has(LinkedKind::Metric, "revenue"));
-    assert!(has(LinkedKind::Value, "customers.country"));
-    assert!(has(LinkedKind::Relationship, "orders_customers"));
-    assert!(has(LinkedKind::Dataset, "orders") && has(LinkedKind::Dataset, "customers"));
-}
-
-#[test]
-fn a_link_keeps_to_its_budget_and_says_what_it_left_out() {
-    let catalog = load(MODEL);
-    let link = Finder::new(&catalog.models).link("revenue and amount of orders by country of customers", 60);
-    assert!(link.tokens <= 60 || link.items.len() == 1, "{}", link.tokens);
-    assert!(link.left_out > 0);
-}

@@ -2,6 +2,7 @@
 //!
 //! W1 Nothing here reads SQL text of a user: queries come as [`crate::guard::ApprovedSql`], by way of `query`.
 
+pub mod introspect;
 mod local;
 
 use std::sync::Arc;

@@ -14,9 +14,12 @@ mod documentation;
 mod environment;
 mod exchange;
 mod harness;
+mod linking;
 mod metadata;
 mod postgres;
 mod postgres_server;
 mod restart;
+#[path = "../../benches/link/spider.rs"]
+mod spider;
 mod sql;
 mod users;

@@ -70,18 +70,25 @@ fn a_large_catalog_loads_whole_and_finds_one_field_among_all() {
     let searched = clock.elapsed();
     assert_eq!((found.kind(), found.name()), ("relationship", format!("products_{last}").as_str()));
     let clock = Instant::now();
-    let link = finder.link("share 3 of the fact in the month", 2_000);
+    let linker = Linker::new(catalog.models.clone());
+    let prepared = clock.elapsed();
+    let after_linker = resident();
+    let question = "share 3 of the fact in the month";
+    let request = LinkRequest { question, vector: None, budget_tokens: 2_000, count: &estimate_tokens };
+    let clock = Instant::now();
+    let link = linker.link(&request);
     let linked = clock.elapsed();
     assert!(!link.items.is_empty());
     if wanted.is_some() {
         let each = |from: u64, to: u64| to.saturating_sub(from) / total as u64;
         println!(
-            "{} datasets, {total} fields: load {loaded:?}, tables {tabled:?}, index {indexed:?}, search {searched:?}, link {linked:?}; \
-             bytes a field: model {}, tables {}, index {}",
+            "{} datasets, {total} fields: load {loaded:?}, tables {tabled:?}, index {indexed:?}, search {searched:?}, linker {prepared:?}, \
+             link {linked:?}; bytes a field: model {}, tables {}, index {}, linker {}",
             2 * count,
             each(before, after_load),
             each(after_load, after_tables),
             each(after_tables, after_index),
+            each(after_index, after_linker),
         );
     }
 }
