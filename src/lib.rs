@@ -14,6 +14,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod guard;
+pub mod llm;
 pub mod query;
 pub mod rag;
 pub mod semantic;

@@ -11,6 +11,8 @@ mod authorize;
 mod caller;
 mod compile;
 mod document;
+mod generate;
+mod hang_up;
 mod health;
 mod metadata;
 mod middleware;
@@ -19,6 +21,7 @@ mod problem;
 mod rag;
 mod semantics;
 mod sql;
+mod sql_stream;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use poem::{Endpoint, EndpointExt, Route, Server, get, post};
 use poem_openapi::{LicenseObject, OpenApiService, Tags};
 
 use crate::engine::Engine;
+use hang_up::{Connections, NotingAcceptor};
 
 /// Groups of the OpenAPI document.
 #[derive(Tags)]
@@ -51,9 +55,10 @@ pub(crate) enum ApiTag {
 }
 
 type Service = OpenApiService<
-    (metadata::Api, SemanticApis, sql::Api, actions::Api, rag::Api, AdminApis, auth_test::Api),
+    (metadata::Api, SemanticApis, SqlApis, actions::Api, rag::Api, AdminApis, auth_test::Api),
     (),
 >;
+type SqlApis = (sql::Api, generate::Api);
 type AdminApis = (admin::clients::Api, admin::users::Api, admin::keys::Api, admin::audit::Api);
 type SemanticApis = (semantics::Api, compile::Api);
 
@@ -61,7 +66,7 @@ fn service(engine: &Arc<Engine>) -> Service {
     let apis = (
         metadata::Api(engine.clone()),
         (semantics::Api(engine.clone()), compile::Api(engine.clone())),
-        sql::Api(engine.clone()),
+        (sql::Api(engine.clone()), generate::Api(engine.clone())),
         actions::Api(engine.clone()),
         rag::Api(engine.clone()),
         (
@@ -154,10 +159,14 @@ impl BoundServer {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         debug_assert!(!self.acceptor.local_addr().is_empty());
-        Server::new_with_acceptor(self.acceptor)
+        let connections = Connections::default();
+        let noted = connections.clone();
+        let routes = routes(engine)
+            .around(move |endpoint, request| hang_up::until_hung_up(endpoint, request, noted.clone()));
+        Server::new_with_acceptor(NotingAcceptor { inner: self.acceptor, connections })
             .name("steward")
             .idle_timeout(Duration::from_secs(75))
-            .run_with_graceful_shutdown(routes(engine), shutdown, Some(Duration::from_secs(10)))
+            .run_with_graceful_shutdown(routes, shutdown, Some(Duration::from_secs(10)))
             .await
     }
 }

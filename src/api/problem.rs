@@ -3,7 +3,9 @@
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::payload::Json;
+use poem_openapi::types::Any;
 use poem_openapi::{ApiResponse, Object};
+use serde_json::Value;
 
 use crate::engine::{Context, EngineError};
 use crate::error::ErrorKind;
@@ -33,6 +35,9 @@ pub struct Problem {
     /// The scope that would do, for insufficient_scope.
     #[oai(skip_serializing_if_is_none)]
     pub required_scope: Option<String>,
+    /// The linked context, where no language model is configured that could write the SQL.
+    #[oai(skip_serializing_if_is_none)]
+    pub context: Option<Any<Value>>,
 }
 
 type Challenge = Option<String>;
@@ -120,7 +125,25 @@ impl Problem {
             line: None,
             column: None,
             required_scope: None,
+            context: None,
         }
+    }
+
+    /// The problem that an engine error is for its caller; what only the log may see goes there.
+    pub fn of(request_id: &str, error: &EngineError) -> Self {
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::Internal | ErrorKind::Unavailable) {
+            log_chain(request_id, error);
+        }
+        let mut problem = Self::new(kind, error.public(), request_id);
+        problem.required_scope = error.missing_scope();
+        problem.rule = error.refusal().map(|refusal| refusal.rule.to_owned());
+        match error {
+            EngineError::Refused(refusal) => (problem.line, problem.column) = refusal.position.unzip(),
+            EngineError::NoLanguageModel { context } => problem.context = Some(Any(Value::clone(context))),
+            _ => {}
+        }
+        problem
     }
 }
 
@@ -132,16 +155,7 @@ impl ApiError {
 
     pub fn from_error(request_id: &str, error: EngineError, resource_metadata: &str) -> Self {
         let kind = error.kind();
-        if matches!(kind, ErrorKind::Internal | ErrorKind::Unavailable) {
-            log_chain(request_id, &error);
-        }
-        let detail = error.public();
-        let mut problem = Problem::new(kind, detail, request_id);
-        problem.required_scope = error.missing_scope();
-        if let EngineError::Refused(refusal) = &error {
-            problem.rule = Some(refusal.rule.to_owned());
-            (problem.line, problem.column) = refusal.position.unzip();
-        }
+        let problem = Problem::of(request_id, &error);
         let challenge = match &error {
             EngineError::Auth(error) => error.challenge(resource_metadata),
             _ => problem.required_scope.as_ref().map(|scope| {

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use poem::Request;
+use poem::{Body, Request};
 use poem_openapi::payload::{Binary, Json};
 use poem_openapi::types::Any;
 use poem_openapi::{ApiResponse, Object, OpenApi};
-use serde_json::json;
 
 use super::ApiTag;
 use super::caller::{ApiScope, Caller, failed};
-use super::problem::ApiError;
+use super::problem::{ApiError, Problem};
+use super::sql_stream;
 use crate::engine::{Engine, EngineError, SqlOptions};
-use crate::query::{Format, QueryResult, encode};
+use crate::query::Format;
 
 #[derive(Debug, Object)]
 pub struct SqlCheckRequest {
@@ -72,26 +72,55 @@ pub struct SqlResult {
     /// One object a row, keys in the order of the columns.
     pub rows: Vec<Any<serde_json::Value>>,
     pub row_count: u64,
-    /// Absent or null: the result is whole.
+    /// Absent or null: the rows were not cut.
     pub truncated: Option<Truncated>,
+    /// Only in large results: the query failed after the first rows were sent, and these are not all.
+    pub error: Option<Problem>,
     pub elapsed_ms: u64,
 }
 
 type Cut = Option<String>;
+type RowLimit = Option<u64>;
 
-/// A result in the form that Accept asked for. `Steward-Truncated: rows=N` tells that it was cut at N rows.
+/// A result in the form that Accept asked for. `Steward-Row-Limit` is the limit that is in force.
+///
+/// A result below some megabytes is complete before it is sent: `Steward-Truncated: rows=N` tells that it was cut at N
+/// rows, and all errors are problems. A larger one is sent as it is made, and how it ended stands at its end. JSON: the
+/// members `truncated` and `error` after `rows`. NDJSON: a last line `{"truncated": …}` or `{"error": …}`. CSV, Arrow and
+/// Parquet: an error breaks the transfer off; a result of exactly `Steward-Row-Limit` rows may have been cut, which
+/// Parquet tells in the metadata of the file under `steward.truncated_at_rows`.
 #[derive(ApiResponse)]
 pub enum SqlRunAnswer {
     #[oai(status = 200, content_type = "application/json", actual_type = "Json<SqlResult>")]
-    Json(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    Json(
+        Binary<Body>,
+        #[oai(header = "Steward-Truncated")] Cut,
+        #[oai(header = "Steward-Row-Limit")] RowLimit,
+    ),
     #[oai(status = 200, content_type = "application/x-ndjson")]
-    Ndjson(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    Ndjson(
+        Binary<Body>,
+        #[oai(header = "Steward-Truncated")] Cut,
+        #[oai(header = "Steward-Row-Limit")] RowLimit,
+    ),
     #[oai(status = 200, content_type = "text/csv")]
-    Csv(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    Csv(
+        Binary<Body>,
+        #[oai(header = "Steward-Truncated")] Cut,
+        #[oai(header = "Steward-Row-Limit")] RowLimit,
+    ),
     #[oai(status = 200, content_type = "application/vnd.apache.arrow.stream")]
-    Arrow(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    Arrow(
+        Binary<Body>,
+        #[oai(header = "Steward-Truncated")] Cut,
+        #[oai(header = "Steward-Row-Limit")] RowLimit,
+    ),
     #[oai(status = 200, content_type = "application/vnd.apache.parquet")]
-    Parquet(Binary<Vec<u8>>, #[oai(header = "Steward-Truncated")] Cut),
+    Parquet(
+        Binary<Body>,
+        #[oai(header = "Steward-Truncated")] Cut,
+        #[oai(header = "Steward-Row-Limit")] RowLimit,
+    ),
 }
 
 pub struct Api(pub Arc<Engine>);
@@ -147,7 +176,8 @@ impl Api {
         Ok(Json(answer))
     }
 
-    /// Run guarded SQL. Accept chooses the form: JSON (default), NDJSON, CSV, Arrow IPC stream or Parquet.
+    /// Run guarded SQL. Accept chooses the form: JSON (default), NDJSON, CSV, Arrow IPC stream or Parquet. Large results are
+    /// sent as they are made; hanging up cancels the query.
     #[oai(path = "/run", method = "post", operation_id = "sql_run")]
     async fn run(
         &self,
@@ -158,22 +188,16 @@ impl Api {
         let failed = failed(&self.0, &caller.0);
         let format = wanted(request.header("accept").unwrap_or_default()).map_err(&failed)?;
         let options = SqlOptions { max_rows: body.0.max_rows.map(|rows| rows as usize) };
-        let result = self.0.sql_run(&caller.0, &body.0.sql, options).await.map_err(&failed)?;
-        let cut = result.truncated_at.map(|rows| format!("rows={rows}"));
-        let bytes = tokio::task::spawn_blocking(move || match format {
-            Format::Json => json_result(&result),
-            other => encode(&result, other).map_err(EngineError::from),
-        })
-        .await
-        .map_err(|error| failed(error.into()))?
-        .map_err(&failed)?;
-        let bytes = Binary(bytes);
+        let stream = self.0.sql_stream(&caller.0, &body.0.sql, options).await.map_err(&failed)?;
+        let cut = stream.end().and_then(|end| end.truncated_at).map(|rows| format!("rows={rows}"));
+        let limit = u64::try_from(stream.max_rows()).ok();
+        let bytes = Binary(sql_stream::body(stream, format, &caller.0.request_id).await.map_err(&failed)?);
         Ok(match format {
-            Format::Json | Format::Table => SqlRunAnswer::Json(bytes, cut),
-            Format::Ndjson => SqlRunAnswer::Ndjson(bytes, cut),
-            Format::Csv => SqlRunAnswer::Csv(bytes, cut),
-            Format::ArrowStream => SqlRunAnswer::Arrow(bytes, cut),
-            Format::Parquet => SqlRunAnswer::Parquet(bytes, cut),
+            Format::Json | Format::Table => SqlRunAnswer::Json(bytes, cut, limit),
+            Format::Ndjson => SqlRunAnswer::Ndjson(bytes, cut, limit),
+            Format::Csv => SqlRunAnswer::Csv(bytes, cut, limit),
+            Format::ArrowStream => SqlRunAnswer::Arrow(bytes, cut, limit),
+            Format::Parquet => SqlRunAnswer::Parquet(bytes, cut, limit),
         })
     }
 }
@@ -211,28 +235,6 @@ fn wanted(accept: &str) -> Result<Format, EngineError> {
                 .to_owned(),
         )
     })
-}
-
-/// [`SqlResult`] written straight from Arrow, without a value a cell in between.
-fn json_result(result: &QueryResult) -> Result<Vec<u8>, EngineError> {
-    let columns: Vec<_> = result
-        .schema
-        .fields()
-        .iter()
-        .map(|field| json!({"name": field.name(), "type": field.data_type().to_string()}))
-        .collect();
-    let truncated = result.truncated_at.map(|rows| {
-        json!({"max_rows": rows, "message": format!("there are more than {rows} rows; filter, aggregate, or page with LIMIT and OFFSET")})
-    });
-    let mut bytes = format!("{{\"columns\":{},\"rows\":", serde_json::Value::from(columns)).into_bytes();
-    bytes.extend(encode(result, Format::Json)?);
-    let elapsed_ms = u64::try_from(result.elapsed.as_millis()).unwrap_or(u64::MAX);
-    let tail = json!(truncated);
-    bytes.extend(
-        format!(",\"row_count\":{},\"truncated\":{tail},\"elapsed_ms\":{elapsed_ms}}}", result.rows)
-            .into_bytes(),
-    );
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod database_url;
 mod environment;
 mod limits;
+mod llm;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use database_url::{DatabaseUrl, DatabaseUrlError, shown as shown_database};
 pub use environment::{Environment, UnknownEnvironment};
 pub use limits::{SqlLimits, UploadLimits};
+pub use llm::{KeyReference, LlmConfig};
 
 use crate::auth::SigningAlgorithm;
 use crate::error::ErrorKind;
@@ -44,6 +46,8 @@ pub struct Config {
     pub embedding: EmbeddingConfig,
     pub sql: SqlLimits,
     pub uploads: UploadLimits,
+    /// Absent: nothing is generated.
+    pub llm: Option<LlmConfig>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -134,6 +138,7 @@ impl Default for Config {
             embedding: EmbeddingConfig::default(),
             sql: SqlLimits::default(),
             uploads: UploadLimits::default(),
+            llm: None,
         }
     }
 }
@@ -189,6 +194,11 @@ pub enum ConfigError {
          or leave the password out and set PGPASSWORD or PGPASSFILE"
     )]
     PasswordInFile { path: String },
+    #[error(
+        "llm.api_key holds something that is no reference, perhaps the key itself; write env:NAME or file:path, keep the \
+         key there, and change it if this configuration was shared"
+    )]
+    LiteralKey,
     #[error("configuration: {message}")]
     Invalid { message: String },
     #[error(
@@ -215,7 +225,7 @@ impl Config {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
             // Checked on its own first: a mistake in the file is told with its line.
-            let options = serde_saphyr::options! {};
+            let options = serde_saphyr::options! { with_snippet: llm::may_quote(&text) };
             serde_saphyr::from_str_with_options::<Option<Self>>(&text, options)
                 .map_err(|error| syntax(&shown, &error))
                 .and_then(|config| match config {
@@ -230,9 +240,16 @@ impl Config {
                 figment = figment.merge(Serialized::defaults(value));
             }
         }
-        figment.merge(short_names()).merge(Env::prefixed("STEWARD__").split("__")).extract().map_err(
-            |error: figment::Error| ConfigError::Invalid { message: without_passwords(&error.to_string()) },
-        )
+        let config: Self =
+            figment.merge(short_names()).merge(Env::prefixed("STEWARD__").split("__")).extract().map_err(
+                |error: figment::Error| ConfigError::Invalid {
+                    message: without_passwords(&error.to_string()),
+                },
+            )?;
+        match &config.llm {
+            Some(llm) if llm.api_key == KeyReference::Literal => Err(ConfigError::LiteralKey),
+            _ => Ok(config),
+        }
     }
 
     /// How clients reach the service, without a slash at the end.
@@ -350,6 +367,26 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
         }
         assert!(load("database_url: postgres://u@h/d").unwrap().database_url.is_postgres());
+    }
+
+    #[test]
+    fn a_key_in_the_file_is_refused_and_not_repeated_by_any_error() {
+        for text in [
+            "llm: {api_key: hunter2}",
+            "llm: {api_key: 777222}\n",
+            "llm:\n  api_key: hunter2\n  modle: x",
+            "llm:\n  api_key: >-\n    hunter2\n  modle: x",
+            "llm:\n  modle: x\n  api_key: \"hunter2\"",
+            "llm: {api_key: \"hunter2",
+            "llm: {api_key: [hunter2], retries: none}",
+        ] {
+            let error = load(text).unwrap_err();
+            let told = format!("{error} {error:?}");
+            assert!(!told.contains("hunter2") && !told.contains("777222"), "{text}: {told}");
+        }
+        let config = load("llm: {base_url: \"http://h/v1\", api_key: env:KEY, model: m}").unwrap();
+        assert_eq!(config.llm.unwrap().api_key, KeyReference::At("env:KEY".to_owned()));
+        assert_eq!(load("").unwrap().llm, None);
     }
 
     #[test]

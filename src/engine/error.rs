@@ -7,6 +7,7 @@ use crate::audit::{AuditError, Outcome};
 use crate::auth::{AuthError, ClientError, KeyError, UserError};
 use crate::error::ErrorKind;
 use crate::guard::Refusal;
+use crate::llm::LlmError;
 use crate::query::{QueryError, RecordsError};
 use crate::rag::RagError;
 use crate::semantic::compile::CompileError;
@@ -55,6 +56,23 @@ pub enum EngineError {
         "clients, users and keys are administered by the running service, or with `steward client`, `steward user` and `steward key`"
     )]
     NoTokenService,
+    #[error(transparent)]
+    Llm(#[from] LlmError),
+    #[error(
+        "no language model is configured here (llm in the configuration); let your own write the SQL from `context`, and \
+         check it with sql_check"
+    )]
+    NoLanguageModel {
+        /// What it would have been told, as JSON.
+        context: Box<serde_json::Value>,
+    },
+    /// A generation that failed after the language model was asked.
+    #[error("{}", generation_text(.spent, .cause))]
+    Generation {
+        spent: super::Spent,
+        #[source]
+        cause: Box<EngineError>,
+    },
     #[error("retrieval is not available here; it belongs to the running service")]
     NoRetrieval,
     #[error("something went wrong inside the service; the log has the details under this request id")]
@@ -66,6 +84,23 @@ fn refusal_text(refusal: &Refusal) -> String {
         refusal.message.clone()
     } else {
         format!("{}; {}", refusal.message, refusal.help)
+    }
+}
+
+fn generation_text(spent: &super::Spent, cause: &EngineError) -> String {
+    let repairs = match spent.repairs {
+        0 => "and no repair is allowed".to_owned(),
+        1 => "not after 1 repair either".to_owned(),
+        more => format!("not after {more} repairs either"),
+    };
+    match cause {
+        EngineError::Refused(refusal) if refusal.missing_scope.is_some() => {
+            format!("the SQL for this question needs a scope that you don't hold: {cause}")
+        }
+        EngineError::Refused(_) | EngineError::Query(_) => {
+            format!("the language model's SQL did not pass, {repairs}; the last was refused: {cause}")
+        }
+        cause => cause.to_string(),
     }
 }
 
@@ -120,7 +155,15 @@ impl EngineError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::InvalidInput(_) => ErrorKind::InvalidInput,
             Self::TooLargeInline { .. } => ErrorKind::TooLarge,
-            Self::NoRetrieval | Self::NoTokenService => ErrorKind::NotConfigured,
+            Self::NoRetrieval | Self::NoTokenService | Self::NoLanguageModel { .. } => {
+                ErrorKind::NotConfigured
+            }
+            Self::Llm(error) => error.kind(),
+            // What the caller gave was a question; that its SQL can't be planned is a refusal of the SQL.
+            Self::Generation { cause, .. } => match (cause.as_ref(), cause.kind()) {
+                (Self::Query(_), ErrorKind::InvalidInput) => ErrorKind::Refused,
+                (_, kind) => kind,
+            },
             Self::Interrupted => ErrorKind::Internal,
         }
     }
@@ -129,6 +172,8 @@ impl EngineError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Action(error) => error.retry_after(),
+            Self::Llm(error) => error.retry_after(),
+            Self::Generation { cause, .. } => cause.retry_after(),
             Self::Query(QueryError::TooManyQueries { .. }) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -139,9 +184,19 @@ impl EngineError {
         match self {
             Self::Auth(AuthError::InsufficientScope { required, .. }) => Some(required.to_string()),
             Self::Refused(refusal) => refusal.missing_scope.clone(),
+            Self::Generation { cause, .. } => cause.missing_scope(),
             Self::Client(ClientError::NotHeld { scopes }) | Self::User(UserError::NotHeld { scopes }) => {
                 Some(scopes.to_string())
             }
+            _ => None,
+        }
+    }
+
+    /// The guard's refusal, of the caller's own SQL or of the last that was generated.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Generation { cause, .. } => cause.refusal(),
             _ => None,
         }
     }
@@ -162,6 +217,9 @@ impl EngineError {
             Self::Warehouse(WarehouseError::Read(_)) => {
                 "the warehouse cannot read the data of this dataset; tell its operator".to_owned()
             }
+            Self::Generation { cause, .. } if !matches!(**cause, Self::Refused(_) | Self::Query(_)) => {
+                cause.public()
+            }
             _ if self.kind() == ErrorKind::Internal => {
                 "something went wrong inside the service; the log has the details under this request id"
                     .to_owned()
@@ -173,17 +231,22 @@ impl EngineError {
     /// How the audit records it.
     pub(super) fn audit_outcome(&self) -> (Outcome, &'static str) {
         let kind = self.kind();
-        let outcome = match kind {
+        let outcome = Self::outcome_of(kind);
+        match (self.refusal(), self) {
+            (Some(refusal), _) => (outcome, refusal.rule),
+            (None, Self::Compile(error)) => (outcome, error.code.ossie()),
+            (None, _) => (outcome, kind.as_str()),
+        }
+    }
+
+    /// The audit's view of a kind of error.
+    pub(super) fn outcome_of(kind: ErrorKind) -> Outcome {
+        match kind {
             ErrorKind::Unauthenticated | ErrorKind::InsufficientScope => Outcome::Denied,
             ErrorKind::Refused | ErrorKind::TooLarge | ErrorKind::RateLimited | ErrorKind::Timeout => {
                 Outcome::Refused
             }
             _ => Outcome::Failed,
-        };
-        match self {
-            Self::Refused(refusal) => (outcome, refusal.rule),
-            Self::Compile(error) => (outcome, error.code.ossie()),
-            _ => (outcome, kind.as_str()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! thin shells round it.
 //!
 //! Every operation has the same five steps, here and nowhere else: require scope → resolve → do → limit → audit.
-//! E1 No operation runs without a [`Principal`] whose scopes cover it. E2 Every outcome is audited.
+//! E1 No operation runs without a [`Principal`] whose scopes cover it. E2 Every outcome is audited, a caller's leaving included.
 //! E3 What a principal may not see does not show in any answer, suggestion or count.
 
 mod actions;
@@ -11,6 +11,7 @@ mod auth_test;
 mod compile;
 mod documents;
 mod error;
+mod generate;
 mod haiku;
 mod linking;
 mod namespace;
@@ -35,6 +36,7 @@ use crate::actions::{ActionCatalog, ActionDiagnostic, Caller};
 use crate::audit::{Audit, Event, Outcome};
 use crate::auth::{Auth, Operation, Principal};
 use crate::config::Config;
+use crate::llm::Llm;
 use crate::query::QueryEngine;
 use crate::rag::Rag;
 use crate::store::Store;
@@ -45,6 +47,10 @@ pub use admin::NewSecret;
 pub use auth_test::{Greeting, MAX_MESSAGE_CHARACTERS};
 pub use documents::{IndexSummary, Stored, Upload};
 pub use error::EngineError;
+pub use generate::{
+    GenerateRequest, GeneratedAnswer, GeneratedSql, Generation, MAX_QUESTION_CHARACTERS, Progress,
+    Provenance, Spent,
+};
 pub use linking::LinkAnswer;
 pub use open::{Parts, key_source};
 pub use responses::ResponseTable;
@@ -86,6 +92,8 @@ pub struct Engine {
     rag: Option<Rag>,
     index_files: Vec<crate::rag::IndexFile>,
     query: QueryEngine,
+    /// Absent: nothing is generated.
+    llm: Option<Llm>,
     warehouses: BTreeMap<String, Arc<dyn Warehouse>>,
     responses_dir: PathBuf,
     /// Held while a table is made or swept, so that none is removed before its document names it.
@@ -158,34 +166,69 @@ impl Engine {
         work: impl Future<Output = Result<Done<T>, EngineError>>,
     ) -> Result<T, EngineError> {
         let started = Instant::now();
-        let outcome = match operation.authorize(&context.principal, target) {
-            Ok(()) => work.await,
-            Err(error) => Err(EngineError::from(error)),
-        };
-        let mut event = Event::new(
+        let event = Event::new(
             &context.principal,
             context.request_id.as_str(),
             operation.name(),
             target.unwrap_or_default(),
         );
-        event.elapsed_ms = u64::try_from(started.elapsed().as_millis()).ok();
-        match &outcome {
-            Ok(done) => {
-                event.outcome = Outcome::Ok;
-                event.rows = done.rows;
-                event.size_bytes = done.bytes;
-                if let Some(touched) = &done.touched {
-                    event.target = touched.clone();
+        let mut open = OpenEvent { audit: &self.audit, event: Some(event), started };
+        let outcome = match operation.authorize(&context.principal, target) {
+            Ok(()) => work.await,
+            Err(error) => Err(EngineError::from(error)),
+        };
+        if let Some(event) = &mut open.event {
+            event.elapsed_ms = u64::try_from(started.elapsed().as_millis()).ok();
+            match &outcome {
+                Ok(done) => {
+                    event.outcome = Outcome::Ok;
+                    event.rows = done.rows;
+                    event.size_bytes = done.bytes;
+                    event.reason = done.reason;
+                    if let Some(touched) = &done.touched {
+                        event.target = touched.clone();
+                    }
+                }
+                Err(error) => {
+                    let (outcome, reason) = error.audit_outcome();
+                    event.outcome = outcome;
+                    event.reason = Some(reason);
+                    if let EngineError::Generation { spent, .. } = error {
+                        event.target = spent.audit_text(&[]);
+                    }
                 }
             }
-            Err(error) => {
-                let (outcome, reason) = error.audit_outcome();
-                event.outcome = outcome;
-                event.reason = Some(reason);
-            }
+            let recorded = self.audit.record(event).await;
+            open.event = None;
+            recorded.map_err(EngineError::Audit)?;
         }
-        self.audit.record(&event).await.map_err(EngineError::Audit)?;
         outcome.map(|done| done.value)
+    }
+}
+
+/// The event of an operation that is under way. If its caller leaves before the end, it is recorded as `hung_up` (E2).
+struct OpenEvent<'a> {
+    audit: &'a Audit,
+    event: Option<Event>,
+    started: Instant,
+}
+
+impl Drop for OpenEvent<'_> {
+    fn drop(&mut self) {
+        let Some(mut event) = self.event.take() else { return };
+        event.outcome = Outcome::Failed;
+        event.reason = Some("hung_up");
+        (event.rows, event.size_bytes) = (None, None);
+        event.elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+        let audit = self.audit.clone();
+        // Without a runtime the process is ending.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = audit.record(&event).await {
+                    tracing::error!(%error, "an operation that its caller left was not audited");
+                }
+            });
+        }
     }
 }
 
@@ -196,11 +239,13 @@ struct Done<T> {
     bytes: Option<u64>,
     /// What was touched, when that is known only afterwards.
     touched: Option<String>,
+    /// Set where another event will tell how it ended.
+    reason: Option<&'static str>,
 }
 
 impl<T> Done<T> {
     fn new(value: T) -> Self {
-        Self { value, rows: None, bytes: None, touched: None }
+        Self { value, rows: None, bytes: None, touched: None, reason: None }
     }
 
     fn rows(mut self, rows: usize) -> Self {

@@ -14,6 +14,7 @@ use crate::auth::{
     Auth, AuthConfig, Clock, KeyError, KeyFolder, KeySource, PasswordGrantConfig, RefreshLifetimes,
 };
 use crate::config::{Config, WarehouseConfig};
+use crate::llm::Llm;
 use crate::query::QueryEngine;
 use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
 use crate::semantic::Catalog;
@@ -40,7 +41,7 @@ impl Engine {
         }
         crate::store::create_private_folder(&config.data_dir)?;
         let store = Store::open(&config.database_url, &config.data_dir).await?;
-        let query = QueryEngine::new(config.sql.clone())?;
+        let query = QueryEngine::new(config.sql.clone(), &config.data_dir.join("spill"))?;
         let mut warehouses: BTreeMap<String, Arc<dyn Warehouse>> = BTreeMap::new();
         for (name, warehouse) in &config.warehouses {
             let WarehouseConfig::Local { path } = warehouse;
@@ -63,6 +64,10 @@ impl Engine {
         };
         for diagnostic in &action_diagnostics {
             tracing::warn!("{diagnostic}");
+        }
+        let llm = config.llm.clone().map(Llm::new).transpose()?;
+        if let Some(warning) = llm.as_ref().and_then(Llm::warning) {
+            tracing::warn!("{warning}");
         }
         let index_files = load_index_files(&config.indexes.dir)?;
         let (auth, rag) = match parts {
@@ -93,6 +98,7 @@ impl Engine {
             rag,
             index_files,
             query,
+            llm,
             warehouses,
         };
         if parts == Parts::All {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::served::View;
 use super::{Context, Done, Engine, EngineError};
+use crate::audit::{Event, Outcome};
 use crate::auth::{Operation, Sensitivity};
 use crate::guard::{self, ApprovedSql};
-use crate::query::{QueryResult, Tables};
+use crate::query::{QueryResult, QueryStream, StopReason, StreamReport, Tables};
 
 /// What a caller may set for one query.
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,7 +80,7 @@ impl Engine {
         .await
     }
 
-    /// Runs one query within the caller's scopes and limits.
+    /// Runs one query within the caller's scopes and limits, and collects its result.
     pub async fn sql_run(
         &self,
         context: &Context,
@@ -88,14 +89,58 @@ impl Engine {
     ) -> Result<QueryResult, EngineError> {
         self.perform(context, Operation::SqlRun, None, async {
             let (approved, tables, _) = self.approve(context, sql, options).await?;
-            let result = self.query.run(context.principal.client_id.as_str(), &approved, tables).await?;
-            let touched: Vec<String> =
-                approved.relations().iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+            let stream = self.query.stream(context.principal.client_id.as_str(), &approved, tables).await?;
+            let result = stream.collect().await?;
             let bytes: usize = result.batches.iter().map(|batch| batch.get_array_memory_size()).sum();
             let rows = result.rows;
-            Ok(Done { touched: Some(touched.join(",")), ..Done::new(result).rows(rows).bytes(bytes as u64) })
+            let touched = Some(touched(&approved));
+            Ok(Done { touched, ..Done::new(result).rows(rows).bytes(bytes as u64) })
         })
         .await
+    }
+
+    /// Runs one query within the caller's scopes and limits, and hands its result out as it is made.
+    ///
+    /// A result that is small is complete when this returns ([`QueryStream::end`] is known) and has one audit event, as
+    /// that of [`Self::sql_run`]. A larger one has two: one with the reason `started`, taken before the first row is
+    /// handed out (E2), and one with rows, bytes and outcome when it is over; a caller that hangs up is `failed`,
+    /// `hung_up`.
+    pub async fn sql_stream(
+        &self,
+        context: &Context,
+        sql: &str,
+        options: SqlOptions,
+    ) -> Result<QueryStream, EngineError> {
+        let (mut stream, target) = self
+            .perform(context, Operation::SqlRun, None, async {
+                let (approved, tables, _) = self.approve(context, sql, options).await?;
+                let client = context.principal.client_id.as_str();
+                let stream = self.query.stream(client, &approved, tables).await?;
+                let target = touched(&approved);
+                let end = stream.end();
+                let done = Done::new((stream, target.clone()));
+                let done = match end {
+                    Some(end) => done.rows(end.rows).bytes(end.bytes),
+                    None => Done { reason: Some("started"), ..done },
+                };
+                Ok(Done { touched: Some(target), ..done })
+            })
+            .await?;
+        if stream.end().is_none() {
+            let operation = Operation::SqlRun.name();
+            let event = Event::new(&context.principal, &context.request_id, operation, &target);
+            let audit = self.audit.clone();
+            stream.at_end(move |report| {
+                let event = at_end(event, report);
+                Box::pin(async move {
+                    if let Err(error) = audit.record(&event).await {
+                        // That it was started is in the log of events.
+                        tracing::error!(%error, request_id = event.request_id, "the end of a query was not audited");
+                    }
+                })
+            });
+        }
+        Ok(stream)
     }
 
     async fn approve(
@@ -113,4 +158,23 @@ impl Engine {
         let tables = self.tables(&approved, &namespace, &view).await?;
         Ok((approved, tables, view))
     }
+}
+
+/// `schema.name` of each relation, as the audit has them.
+fn touched(sql: &ApprovedSql) -> String {
+    let names: Vec<String> =
+        sql.relations().iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+    names.join(",")
+}
+
+fn at_end(mut event: Event, report: StreamReport) -> Event {
+    event.rows = u64::try_from(report.rows).ok();
+    event.size_bytes = Some(report.bytes);
+    event.elapsed_ms = u64::try_from(report.elapsed.as_millis()).ok();
+    (event.outcome, event.reason) = match report.stopped {
+        None => (Outcome::Ok, None),
+        Some(StopReason::HungUp) => (Outcome::Failed, Some("hung_up")),
+        Some(StopReason::Failed(kind)) => (EngineError::outcome_of(kind), Some(kind.as_str())),
+    };
+    event
 }

@@ -4,6 +4,8 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
+use super::growth::TooMuchGrowth;
+use crate::config::SqlLimits;
 use crate::error::ErrorKind;
 use crate::semantic::did_you_mean;
 
@@ -19,14 +21,28 @@ pub enum QueryError {
     Timeout { seconds: u64 },
     #[error("the result has more than {limit_bytes} bytes; select fewer columns or rows, or aggregate")]
     ResultTooLarge { limit_bytes: usize },
-    #[error("the query needs more memory than there is; filter before joining, or aggregate less at once")]
-    Memory,
+    #[error(
+        "the query needs more memory than the {limit_bytes} bytes of all queries together, and cannot go on on disk; filter before joining, or aggregate less at once"
+    )]
+    Memory { limit_bytes: usize },
+    #[error(
+        "the queries that run have spilled more than {limit_bytes} bytes to disk; filter before joining or sorting, or aggregate less at once"
+    )]
+    Spill { limit_bytes: u64 },
+    #[error(transparent)]
+    Growth(#[from] TooMuchGrowth),
+    #[error(
+        "nobody took rows of the result for {seconds} s, so the query was ended; read it without pauses, or ask for less"
+    )]
+    SlowReader { seconds: u64 },
     #[error("{limit} queries of this client are running already; wait for one to end")]
     TooManyQueries { limit: usize },
     #[error("the query engine failed; the log has the details")]
     Engine(#[source] Box<DataFusionError>),
     #[error("the query ended in an unforeseen way; the log has the details")]
     Crashed,
+    #[error("cannot make the folder for spilled data: {0}")]
+    SpillFolder(#[source] std::io::Error),
     #[error("cannot start the query threads: {0}")]
     Threads(#[source] std::io::Error),
     #[error(
@@ -41,15 +57,18 @@ impl QueryError {
             Self::UnknownColumn { .. } | Self::Plan { .. } | Self::Run { .. } | Self::Encode { .. } => {
                 ErrorKind::InvalidInput
             }
-            Self::Timeout { .. } => ErrorKind::Timeout,
-            Self::ResultTooLarge { .. } | Self::Memory => ErrorKind::TooLarge,
+            Self::Timeout { .. } | Self::SlowReader { .. } => ErrorKind::Timeout,
+            Self::ResultTooLarge { .. } | Self::Memory { .. } | Self::Spill { .. } | Self::Growth(_) => {
+                ErrorKind::TooLarge
+            }
             Self::TooManyQueries { .. } => ErrorKind::RateLimited,
             Self::Engine(_) | Self::Crashed | Self::Threads(_) => ErrorKind::Internal,
+            Self::SpillFolder(error) => ErrorKind::of_io(error),
         }
     }
 
     /// Sorts the engine's errors into those that the caller can mend and those that are ours.
-    pub(super) fn from_engine(error: DataFusionError) -> Self {
+    pub(super) fn from_engine(error: DataFusionError, limits: &SqlLimits) -> Self {
         match error.find_root() {
             DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
                 SchemaError::FieldNotFound { field, valid_fields } => {
@@ -68,7 +87,14 @@ impl QueryError {
                 Self::Plan { message: format!("not supported: {}", plain(message)) }
             }
             DataFusionError::SQL(error, _) => Self::Plan { message: plain(&error.to_string()) },
-            DataFusionError::ResourcesExhausted(_) => Self::Memory,
+            // The engine has one error for both.
+            DataFusionError::ResourcesExhausted(message) if message.contains("used disk space") => {
+                Self::Spill { limit_bytes: limits.max_spill_bytes }
+            }
+            DataFusionError::ResourcesExhausted(_) => Self::Memory { limit_bytes: limits.memory_pool_bytes },
+            DataFusionError::External(inner) if inner.is::<TooMuchGrowth>() => {
+                inner.downcast_ref::<TooMuchGrowth>().map_or(Self::Crashed, |growth| Self::Growth(*growth))
+            }
             DataFusionError::Execution(message) => Self::Run { message: plain(message) },
             DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
                 ArrowError::DivideByZero

@@ -1,18 +1,22 @@
 //! Runs approved queries on DataFusion: one engine for metadata, responses and warehouse data.
 //!
 //! Q1 A query's session holds the relations that the guard saw it touch, and nothing else: what was not approved is
-//! not there to be found. Q2 Limits are enforced here: time, rows, bytes, memory, concurrency.
+//! not there to be found. Q2 Limits are enforced here: time, rows, bytes, memory, spilled bytes, concurrency.
 //! Queries have threads of their own: one that computes for long without a pause delays no other request, its caller
 //! hears of the time limit in time, and it keeps its place among the client's concurrent queries until it really ends.
 //! Q3 What a caller sees of an engine error names nothing but what the caller wrote.
 
 mod encode;
 mod error;
+mod growth;
 mod records;
+mod spill;
+mod stream;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -21,22 +25,25 @@ use datafusion::catalog::{
     MemorySchemaProvider, SchemaProvider,
 };
 use datafusion::datasource::TableProvider;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
-use futures::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::SqlLimits;
 use crate::guard::{ApprovedSql, PHYSICAL_CATALOG};
+use growth::BoundGrowth;
+use spill::SpillFolder;
+use stream::Job;
 
-pub use encode::{Format, encode};
+pub use encode::{Encoder, Format, encode};
 pub use error::QueryError;
 pub use records::{RecordsError, records_to_batch, write_parquet};
+pub use stream::{HELD_BYTES, QueryStream, StopReason, StreamEnd, StreamReport};
 
 /// What a relation is read from: `(schema, name)` as the guard wrote it, and its rows.
 pub type Tables = Vec<((String, String), Arc<dyn TableProvider>)>;
@@ -60,19 +67,27 @@ pub struct QueryEngine {
     template: SessionState,
     limits: SqlLimits,
     running: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// Removed after the pool is told to end.
+    _spill: SpillFolder,
 }
 
 impl QueryEngine {
-    /// Fails only when the engine itself cannot start, such as without a folder for spill files.
-    pub fn new(limits: SqlLimits) -> Result<Self, QueryError> {
+    /// `spill_dir` is for what sorts, joins and aggregates cannot keep in memory; processes may share it. Fails only when
+    /// the engine itself cannot start, such as without that folder.
+    pub fn new(limits: SqlLimits, spill_dir: &Path) -> Result<Self, QueryError> {
         let pool = TrackConsumersPool::new(
             FairSpillPool::new(limits.memory_pool_bytes),
             std::num::NonZeroUsize::new(3).expect("three is not zero"),
         );
+        let spill = SpillFolder::open(spill_dir).map_err(QueryError::SpillFolder)?;
+        let disk = DiskManagerBuilder::default()
+            .with_mode(DiskManagerMode::Directories(vec![spill.path().to_owned()]))
+            .with_max_temp_directory_size(limits.max_spill_bytes);
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
             .build_arc()
-            .map_err(QueryError::from_engine)?;
+            .map_err(|error| QueryError::from_engine(error, &limits))?;
         let pool = tokio::runtime::Builder::new_multi_thread()
             .thread_name("query")
             // Plans recurse deeply, above all unoptimised.
@@ -81,7 +96,8 @@ impl QueryEngine {
             .build()
             .map_err(QueryError::Threads)?;
         let running = Mutex::new(HashMap::new());
-        Ok(Self { pool: Some(pool), template: template(runtime), limits, running })
+        let template = template(runtime, &limits);
+        Ok(Self { pool: Some(pool), template, limits, running, _spill: spill })
     }
 
     /// For those who open tables: its object stores and caches.
@@ -95,27 +111,33 @@ impl QueryEngine {
 
     /// Plans an approved query without running it. Errors are those of names and types.
     pub async fn plan(&self, sql: &ApprovedSql, tables: Tables) -> Result<LogicalPlan, QueryError> {
-        let (state, sql) = (self.session(tables)?, sql.clone());
-        self.within_time(async move { plan(&state, &sql).await }).await
+        let (state, sql, limits) = (self.session(tables)?, sql.clone(), self.limits.clone());
+        self.within_time(async move { plan(&state, &sql, &limits).await }).await
     }
 
-    /// Runs an approved query for a client and collects its result within the limits. Dropping the future cancels it.
+    /// Runs an approved query for a client. Returns once the result is known to be small, or large, or wrong; what then
+    /// holds is in the header of `stream`. Dropping the future or the stream cancels the query.
+    pub async fn stream(
+        &self,
+        client: &str,
+        sql: &ApprovedSql,
+        tables: Tables,
+    ) -> Result<QueryStream, QueryError> {
+        let permit = self.admit(client)?;
+        let state = self.session(tables)?;
+        let job = Job { state, sql: sql.clone(), limits: self.limits.clone(), permit };
+        let pool = self.pool.as_ref().ok_or(QueryError::Crashed)?;
+        QueryStream::open(pool.handle(), job).await
+    }
+
+    /// The same, with the whole result in memory.
     pub async fn run(
         &self,
         client: &str,
         sql: &ApprovedSql,
         tables: Tables,
     ) -> Result<QueryResult, QueryError> {
-        let permit = self.admit(client)?;
-        let started = Instant::now();
-        let (state, sql, limit_bytes) = (self.session(tables)?, sql.clone(), self.limits.max_result_bytes);
-        let work = async move {
-            let _permit = permit;
-            collect(&state, &sql, limit_bytes).await
-        };
-        let mut result = self.within_time(work).await?;
-        result.elapsed = started.elapsed();
-        Ok(result)
+        self.stream(client, sql, tables).await?.collect().await
     }
 
     /// Does `work` on the query threads, until it ends, its time is over, or nobody waits for it any more.
@@ -151,17 +173,18 @@ impl QueryEngine {
 
     /// Q1: a session that knows only `tables`.
     fn session(&self, tables: Tables) -> Result<SessionState, QueryError> {
+        let failed = |error| QueryError::from_engine(error, &self.limits);
         let catalog = MemoryCatalogProvider::new();
         for ((schema, name), provider) in tables {
             let schema_provider: Arc<dyn SchemaProvider> = match catalog.schema(&schema) {
                 Some(known) => known,
                 None => {
                     let new: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
-                    catalog.register_schema(&schema, new.clone()).map_err(QueryError::from_engine)?;
+                    catalog.register_schema(&schema, new.clone()).map_err(failed)?;
                     new
                 }
             };
-            schema_provider.register_table(name, provider).map_err(QueryError::from_engine)?;
+            schema_provider.register_table(name, provider).map_err(failed)?;
         }
         let list = MemoryCatalogProviderList::new();
         list.register_catalog(PHYSICAL_CATALOG.to_owned(), Arc::new(catalog));
@@ -189,44 +212,18 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-async fn collect(
+async fn plan(
     state: &SessionState,
     sql: &ApprovedSql,
-    limit_bytes: usize,
-) -> Result<QueryResult, QueryError> {
-    let logical = plan(state, sql).await?;
-    let physical = state.create_physical_plan(&logical).await.map_err(QueryError::from_engine)?;
-    let schema = physical.schema();
-    let mut stream = execute_stream(physical, state.task_ctx()).map_err(QueryError::from_engine)?;
-    let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
-    let max_rows = sql.max_rows();
-    let mut truncated_at = None;
-    while let Some(batch) = stream.next().await {
-        let mut batch = batch.map_err(QueryError::from_engine)?;
-        if rows + batch.num_rows() > max_rows {
-            batch = batch.slice(0, max_rows - rows);
-            truncated_at = Some(max_rows);
-        }
-        rows += batch.num_rows();
-        bytes += batch.get_array_memory_size();
-        if bytes > limit_bytes {
-            return Err(QueryError::ResultTooLarge { limit_bytes });
-        }
-        batches.push(batch);
-        if truncated_at.is_some() {
-            break;
-        }
-    }
-    Ok(QueryResult { schema, batches, rows, truncated_at, elapsed: Duration::ZERO })
-}
-
-async fn plan(state: &SessionState, sql: &ApprovedSql) -> Result<LogicalPlan, QueryError> {
+    limits: &SqlLimits,
+) -> Result<LogicalPlan, QueryError> {
+    let failed = |error| QueryError::from_engine(error, limits);
     let statement = Statement::Statement(Box::new(sql.statement().clone()));
-    let plan = state.statement_to_plan(statement).await.map_err(QueryError::from_engine)?;
-    state.optimize(&plan).map_err(QueryError::from_engine)
+    let plan = state.statement_to_plan(statement).await.map_err(failed)?;
+    state.optimize(&plan).map_err(failed)
 }
 
-fn template(runtime: Arc<RuntimeEnv>) -> SessionState {
+fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {
     let mut config = SessionConfig::new()
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(PHYSICAL_CATALOG, "none")
@@ -235,5 +232,17 @@ fn template(runtime: Arc<RuntimeEnv>) -> SessionState {
     // Text as Utf8 rather than Utf8View: every client of Arrow IPC and Parquet reads it.
     config.options_mut().execution.parquet.schema_force_view_types = false;
     config.options_mut().execution.parquet.pushdown_filters = true;
-    SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build()
+    // What each sort keeps back to merge what it spilled. The default would leave a small pool nothing.
+    let kept_back = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+    *kept_back = (*kept_back).min(limits.memory_pool_bytes / 16);
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        // After the rules that settle types.
+        .with_analyzer_rule(Arc::new(BoundGrowth::new(limits.memory_pool_bytes)))
+        .build()
 }
+
+#[cfg(test)]
+mod tests;

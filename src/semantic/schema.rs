@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::format::{Kind, Need, ROOT, Shape, WRAPPER};
+use super::format::{Kind, METRIC, Need, ROOT, Shape, WRAPPER};
 use super::model::Grain;
 
 /// The schema that stands in `schemas/semantic.schema.json` (JSON Schema 2020-12).
@@ -46,7 +46,26 @@ fn define(shape: &'static Shape, definitions: &mut Map<String, Value>) {
     }
     definition["additionalProperties"] = shape.is_open.into();
     definition["properties"] = properties.into();
+    if std::ptr::eq(shape, &METRIC) {
+        definition["allOf"] = keys_of_types();
+    }
     definitions.insert(shape.name.to_owned(), definition);
+}
+
+/// Which keys a metric's type asks for and which belong to one type alone, as the reader has it (rule `metric-keys`).
+fn keys_of_types() -> Value {
+    let only = |types: Value, keys: &[&str]| {
+        let keys: Vec<Value> = keys.iter().map(|key| json!({"required": [key]})).collect();
+        json!({"if": {"anyOf": keys}, "then": {"required": ["type"], "properties": {"type": types}}})
+    };
+    json!([
+        {
+            "if": {"required": ["type"], "properties": {"type": {"const": "ratio"}}},
+            "then": {"required": ["numerator", "denominator"]},
+        },
+        only(json!({"const": "cumulative"}), &["window", "grain_to_date"]),
+        {"not": {"required": ["window", "grain_to_date"]}},
+    ])
 }
 
 fn of_kind(kind: Kind, is_filled: bool, definitions: &mut Map<String, Value>) -> Value {

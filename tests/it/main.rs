@@ -13,6 +13,7 @@ mod demo_walk;
 mod documentation;
 mod environment;
 mod exchange;
+mod generate;
 mod harness;
 mod linking;
 mod metadata;
@@ -22,4 +23,5 @@ mod restart;
 #[path = "../../benches/link/spider.rs"]
 mod spider;
 mod sql;
+mod streaming;
 mod users;

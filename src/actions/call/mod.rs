@@ -30,7 +30,7 @@ mod body;
 mod exchange;
 mod limit;
 mod reading;
-mod retry;
+pub(crate) mod retry;
 
 pub use body::UpstreamBody;
 

@@ -236,9 +236,9 @@ fn metric() -> impl Strategy<Value = Metric> {
                 latest,
                 window_groupings,
             }),
-            time_dimension: "no".to_owned(),
+            time_dimension: String::new(),
             fill_nulls_with: fill.map(|fill| fill.to_string()),
-            joins: vec!["a_b".to_owned()],
+            joins: vec!["itself".to_owned()],
             description: rest.0,
             datatype: "Decimal".to_owned(),
             unit: rest.1,
@@ -289,6 +289,28 @@ fn model() -> impl Strategy<Value = Model> {
                 verified_at: "2026-01-01".to_owned(),
                 source: source(),
             };
+            // What a metric names has to be there, or the model does not load.
+            let field = format!("{}.{}", dataset.name, dataset.fields[0].name);
+            let (mut dataset, mut metric) = (dataset, metric);
+            for filter in &mut dataset.filters {
+                filter.expression = Expression::ansi("'no' <> 'x: #y'");
+            }
+            metric.time_dimension.clone_from(&field);
+            if let Some(semi) = &mut metric.non_additive_dimension {
+                semi.window_groupings.iter_mut().for_each(|name| name.clone_from(&field));
+                semi.name = field;
+            }
+            let input = |name: &str| Metric {
+                name: name.to_owned(),
+                kind: None,
+                expression: Expression::ansi("SUM(1)"),
+                numerator: None,
+                denominator: None,
+                metrics: Vec::new(),
+                grain_to_date: None,
+                ..metric.clone()
+            };
+            let inputs = [input("total"), input("no")];
             Model {
                 name,
                 description,
@@ -297,7 +319,7 @@ fn model() -> impl Strategy<Value = Model> {
                 synonyms,
                 datasets: vec![dataset],
                 relationships: vec![relationship],
-                metrics: vec![metric],
+                metrics: inputs.into_iter().chain([metric]).collect(),
                 verified_queries: vec![query],
                 custom_extensions: extensions,
                 source: source(),

@@ -151,12 +151,16 @@ impl<'n> Keys<'n> {
     }
 
     /// Keys that are here, with the reason why they have no counterpart.
-    pub fn lose(&mut self, keys: &[&str], why: &str, remedy: &str, report: &mut Report) {
+    /// Says whether there was any of them.
+    pub fn lose(&mut self, keys: &[&str], why: &str, remedy: &str, report: &mut Report) -> bool {
+        let mut any = false;
         for key in keys {
             if let Some(node) = self.take(key).filter(|node| !is_empty(node)) {
                 report.lost(self.key_at(key).unwrap_or(node.at), self.part(key, node), why, remedy);
+                any = true;
             }
         }
+        any
     }
 
     /// Reports every key that nobody asked for.

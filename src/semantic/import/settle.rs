@@ -272,7 +272,51 @@ impl Settling<'_> {
                 *filter = self.settled(model, base, &|_| false, filter, &source)?;
             }
         }
+        if !metric.time_dimension.is_empty() {
+            let named = self.field_named(model, base, &metric.time_dimension, &source);
+            metric.time_dimension = named.unwrap_or_else(|| {
+                let what = format!("`time_dimension` of metric `{own}`");
+                let why = format!("`{}` is no field here", metric.time_dimension);
+                self.lost(&source, what, why, "name a field, or let queries say which");
+                String::new()
+            });
+        }
+        if let Some(semi) = &mut metric.non_additive_dimension {
+            for name in std::iter::once(&mut semi.name).chain(&mut semi.window_groupings) {
+                // Without it the metric would add up what must not be added up.
+                *name = self
+                    .field_named(model, base, name, &source)
+                    .ok_or_else(|| format!("it is not additive over `{name}`, which is no field here"))?;
+            }
+        }
+        let known: HashSet<&str> = model.relationships.iter().map(|link| link.name.as_str()).collect();
+        metric.joins.retain(|name| {
+            let is_known = known.contains(name.as_str());
+            if !is_known {
+                let what = format!("the join of metric `{own}` by `{name}`");
+                self.lost(&source, what, "there is no such relationship here", "name another");
+            }
+            is_known
+        });
         Ok(())
+    }
+
+    /// The field that `field` or `dataset.field` names, in the same form; it is added where its dataset is known.
+    fn field_named(
+        &mut self,
+        model: &mut Model,
+        base: Option<usize>,
+        name: &str,
+        source: &Source,
+    ) -> Option<String> {
+        let (position, column) = match name.rsplit_once('.') {
+            Some((owner, column)) => (*self.positions.get(&owner.to_lowercase())?, column),
+            None => (base?, name),
+        };
+        let mut columns = std::mem::take(&mut self.columns[position]);
+        let field = self.field_for(&mut model.datasets[position], &mut columns, column, source);
+        self.columns[position] = columns;
+        Some(if name.contains('.') { format!("{}.{field}", model.datasets[position].name) } else { field })
     }
 
     /// SQL over fields, with every column in the spelling of its field; fields that are missing are added.

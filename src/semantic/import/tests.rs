@@ -238,6 +238,10 @@ fn the_samples_of_wren_come_over_but_for_what_sees_other_tables() {
         assert!(says(&lines, &["orders.customer_name"]), "{lines:#?}");
         assert!(says(&lines, &["view `customer_view`"]), "{lines:#?}");
         assert_eq!(says(&lines, &["rowLevelAccessControls"]), name == "wren_mdl_base.json");
+        // A filter that did not come over shows nothing rather than everything.
+        let filter =
+            model.dataset("customer").unwrap().row_filter.as_ref().map(|policy| policy.text.as_str());
+        assert_eq!(filter, (name == "wren_mdl_base.json").then_some("FALSE"));
     }
 }
 

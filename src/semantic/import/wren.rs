@@ -3,6 +3,7 @@
 //! Calculated columns over their own row become fields; those that aggregate along a relationship become metrics.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Map as Json;
 
@@ -119,8 +120,11 @@ impl Reader<'_, '_> {
             }
         }
         let why = "Steward's row filters are written by hand: a filter that is only nearly the same would be a hole";
-        let remedy = "write it under `access`, before anybody may query the dataset";
-        keys.lose(&["rowLevelAccessControls", "columnLevelAccessControl"], why, remedy, self.report);
+        let remedy = "nobody sees a row until you put it in the place of `FALSE` under `access`";
+        if keys.lose(&["rowLevelAccessControls", "columnLevelAccessControl"], why, remedy, self.report) {
+            // What was guarded there is not open here for want of a translation.
+            dataset.row_filter = Some(Arc::new(Policy::new("FALSE".to_owned(), self.source(node.at))));
+        }
         keys.ignore(&["cached", "refreshTime"]);
         dataset.custom_extensions.extend(blank::extension(VENDOR, kept));
         keys.finish(self.report);
@@ -253,7 +257,10 @@ impl Reader<'_, '_> {
         }
         let why = "Steward's masks are written by hand: one that is only nearly the same would be a hole";
         let access = ["columnLevelAccessControl", "rowLevelAccessControls"];
-        keys.lose(&access, why, "write it under `access`", self.report);
+        let remedy = "write it under `access`, and lower the `sensitivity`, which is the highest until then";
+        if keys.lose(&access, why, remedy, self.report) {
+            field.sensitivity = Sensitivity::HighlySensitive;
+        }
         keys.ignore(&["isCalculated", "is_calculated"]);
         field.custom_extensions.extend(blank::extension(VENDOR, kept));
         keys.finish(self.report);

@@ -91,6 +91,8 @@ fn the_editor_schema_and_the_loader_agree_on_metrics_and_roles() {
         ("fill_nulls_with: 0", "fill_nulls_with: zero"),
         ("offset_window: 1 year", "offset: 1 year"),
         ("denominator: {name: orders_count, ", "denominator: {"),
+        ("numerator: revenue, ", ""),
+        ("type: cumulative, ", ""),
     ];
     for (good, bad) in mutations {
         let text = model.replacen(good, bad, 1);

@@ -1,0 +1,229 @@
+//! Limits and streams, on series of numbers: no relation, so that nothing but the engine is in play.
+
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::guard::{self, Namespace};
+
+const MIB: usize = 1024 * 1024;
+/// Some 80 MB, far beyond what is held.
+const LARGE: &str =
+    "SELECT value, value * 2 AS twice FROM range(0, 1000000) AS a CROSS JOIN range(0, 5) AS b(other)";
+
+fn limits() -> SqlLimits {
+    SqlLimits {
+        max_rows: 1_000_000_000,
+        max_result_bytes: 1024 * MIB,
+        timeout_seconds: 300,
+        ..SqlLimits::default()
+    }
+}
+
+fn engine(limits: SqlLimits) -> (QueryEngine, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (QueryEngine::new(limits, &folder.path().join("spill")).unwrap(), folder)
+}
+
+fn approved(engine: &QueryEngine, sql: &str) -> ApprovedSql {
+    guard::approve(sql, &Namespace::default(), engine.limits().max_rows).unwrap()
+}
+
+async fn stream(engine: &QueryEngine, sql: &str) -> Result<QueryStream, QueryError> {
+    engine.stream("c", &approved(engine, sql), Tables::new()).await
+}
+
+async fn run(engine: &QueryEngine, sql: &str) -> Result<QueryResult, QueryError> {
+    engine.run("c", &approved(engine, sql), Tables::new()).await
+}
+
+/// A stream with the report of its end.
+fn watched(mut stream: QueryStream) -> (QueryStream, oneshot::Receiver<StreamReport>) {
+    let (tell, told) = oneshot::channel();
+    stream.at_end(|report| {
+        Box::pin(async move {
+            tell.send(report).unwrap();
+        })
+    });
+    (stream, told)
+}
+
+#[tokio::test]
+async fn a_small_result_is_complete_when_it_is_handed_over() {
+    let (engine, _folder) = engine(limits());
+    let small = stream(&engine, "SELECT value FROM range(0, 20000)").await.unwrap();
+    assert_eq!(small.end().unwrap().rows, 20_000);
+    let result = small.collect().await.unwrap();
+    assert_eq!((result.rows, result.truncated_at), (20_000, None));
+    let empty = stream(&engine, "SELECT value FROM range(0, 9) WHERE value > 9").await.unwrap();
+    assert_eq!((empty.end().unwrap().rows, empty.schema().field(0).name().as_str()), (0, "value"));
+}
+
+#[tokio::test]
+async fn a_large_result_comes_in_parts_with_every_row_once() {
+    let (engine, _folder) = engine(limits());
+    let (mut stream, report) = watched(stream(&engine, LARGE).await.unwrap());
+    assert_eq!(stream.end(), None);
+    let (mut rows, mut sum) = (0, 0_i64);
+    while let Some(batch) = stream.next().await {
+        let batch = batch.unwrap();
+        rows += batch.num_rows();
+        sum += batch.column(1).as_primitive::<Int64Type>().values().iter().sum::<i64>();
+    }
+    assert_eq!((rows, sum), (5_000_000, 5 * (0..1_000_000_i64).map(|value| 2 * value).sum::<i64>()));
+    assert_eq!(stream.end().unwrap().rows, rows);
+    let report = report.await.unwrap();
+    assert_eq!((report.rows, report.stopped), (rows, None));
+    assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_large_result_is_cut_at_the_row_limit_and_says_so_at_its_end() {
+    let (engine, _folder) = engine(SqlLimits { max_rows: 1_234_567, ..limits() });
+    let mut stream = stream(&engine, LARGE).await.unwrap();
+    let mut rows = 0;
+    while let Some(batch) = stream.next().await {
+        rows += batch.unwrap().num_rows();
+    }
+    assert_eq!((rows, stream.end().unwrap().truncated_at), (1_234_567, Some(1_234_567)));
+}
+
+#[tokio::test]
+async fn a_result_over_its_bytes_ends_with_an_error_before_or_after_its_first_rows() {
+    let (small, _folder) = engine(SqlLimits { max_result_bytes: MIB, ..limits() });
+    assert!(matches!(stream(&small, LARGE).await, Err(QueryError::ResultTooLarge { limit_bytes: MIB })));
+    let (engine, _folder) = engine(SqlLimits { max_result_bytes: 20 * MIB, ..limits() });
+    let (mut stream, report) = watched(stream(&engine, LARGE).await.unwrap());
+    let (mut rows, mut errors) = (0, Vec::new());
+    while let Some(batch) = stream.next().await {
+        match batch {
+            Ok(batch) => rows += batch.num_rows(),
+            Err(error) => errors.push(error),
+        }
+    }
+    assert!(matches!(errors.as_slice(), [QueryError::ResultTooLarge { .. }]), "{errors:?}");
+    assert!(rows > 500_000 && stream.end().is_none());
+    assert_eq!(report.await.unwrap().stopped, Some(StopReason::Failed(ErrorKind::TooLarge)));
+}
+
+#[tokio::test]
+async fn a_reader_that_stops_reading_loses_the_query_and_frees_its_slot() {
+    let (engine, _folder) =
+        engine(SqlLimits { reader_idle_seconds: 1, max_concurrent_queries: 1, ..limits() });
+    let (mut stream, report) = watched(stream(&engine, LARGE).await.unwrap());
+    assert!(matches!(run(&engine, "SELECT 1").await, Err(QueryError::TooManyQueries { limit: 1 })));
+    assert_eq!(report.await.unwrap().stopped, Some(StopReason::Failed(ErrorKind::Timeout)));
+    assert_eq!(run(&engine, "SELECT 1").await.unwrap().rows, 1);
+    let mut last = None;
+    while let Some(batch) = stream.next().await {
+        last = Some(batch);
+    }
+    assert!(matches!(last, Some(Err(QueryError::SlowReader { seconds: 1 }))), "{last:?}");
+}
+
+#[tokio::test]
+async fn the_time_limit_covers_the_reading_too() {
+    let (engine, _folder) = engine(SqlLimits { timeout_seconds: 8, reader_idle_seconds: 60, ..limits() });
+    let (stream, report) = watched(stream(&engine, LARGE).await.unwrap());
+    assert_eq!(report.await.unwrap().stopped, Some(StopReason::Failed(ErrorKind::Timeout)));
+    assert!(matches!(stream.collect().await, Err(QueryError::Timeout { seconds: 8 })));
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_ends_the_query_and_frees_its_slot() {
+    let (engine, _folder) = engine(SqlLimits { max_concurrent_queries: 1, ..limits() });
+    let (mut stream, report) = watched(stream(&engine, LARGE).await.unwrap());
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    assert_eq!(report.await.unwrap().stopped, Some(StopReason::HungUp));
+    assert_eq!(run(&engine, "SELECT 1").await.unwrap().rows, 1);
+}
+
+#[tokio::test]
+async fn a_sort_beyond_the_memory_pool_goes_on_on_disk_within_the_spill_limit() {
+    let sql = "SELECT concat('a text that takes some room, number ', (value * 7919) % 1000003) AS text \
+               FROM range(0, 1000000) ORDER BY text";
+    let (roomy, _folder) = engine(limits());
+    let expected = run(&roomy, sql).await.unwrap();
+    let texts = |result: &QueryResult| -> Vec<String> {
+        let columns = result.batches.iter().map(|batch| batch.column(0).as_string::<i32>().clone());
+        columns
+            .flat_map(|column| column.iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>())
+            .collect()
+    };
+    let tight = SqlLimits { memory_pool_bytes: 64 * MIB, ..limits() };
+    let (spilling, folder) = engine(tight.clone());
+    assert!(texts(&expected) == texts(&run(&spilling, sql).await.unwrap()));
+    assert!(spilling.state().runtime_env().disk_manager.used_disk_space() == 0);
+    drop(spilling);
+    let left = std::fs::read_dir(folder.path().join("spill")).unwrap();
+    assert_eq!(left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count(), 0);
+    let (full, _folder) = engine(SqlLimits { max_spill_bytes: MIB as u64, ..tight });
+    let error = run(&full, sql).await.unwrap_err();
+    assert!(matches!(error, QueryError::Spill { .. }), "{error:?}");
+    assert!(error.to_string().contains("1048576 bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn functions_that_make_much_out_of_little_end_with_an_error_that_names_them() {
+    let (engine, _folder) = engine(SqlLimits { memory_pool_bytes: 64 * MIB, ..limits() });
+    let texts = "(SELECT concat('', value) AS s FROM range(0, 9000)) AS t";
+    let doubling = |body: &str| {
+        let mut sql = "WITH t0 AS (SELECT concat('v', value) AS s FROM range(0, 9000))".to_owned();
+        for level in 1..=30 {
+            sql.push_str(&format!(", t{level} AS (SELECT {body} AS s FROM t{})", level - 1));
+        }
+        format!("{sql} SELECT sum(length(s)) AS n FROM t30")
+    };
+    for (function, sql) in [
+        ("||", doubling("s || s")),
+        ("concat", doubling("concat(s, s)")),
+        ("concat_ws", doubling("concat_ws('-', s, s)")),
+        ("replace", doubling("replace(s, 'v', s)")),
+        ("overlay", doubling("overlay(s placing s from 1 for 0)")),
+        ("regexp_replace", doubling("regexp_replace(s, '(.*)', '\\1\\1')")),
+        ("lpad", format!("SELECT sum(length(lpad(s, 1000000, 'y'))) FROM {texts}")),
+        ("rpad", format!("SELECT sum(length(rpad(s, 900000, 'y'))) FROM {texts}")),
+        ("lpad", "SELECT lpad('x', 1000000, 'y') AS a FROM range(0, 9000)".to_owned()),
+        ("range", "SELECT count(range(CAST(value AS BIGINT), 1000000)) FROM range(0, 9000)".to_owned()),
+        ("range", "SELECT range(0, 1000000) AS s FROM range(0, 9000)".to_owned()),
+        (
+            "generate_series",
+            "SELECT generate_series(CAST(value AS TIMESTAMP), CAST('2030-01-01' AS TIMESTAMP), INTERVAL '1' SECOND) AS s \
+             FROM range(0, 9000)"
+                .to_owned(),
+        ),
+        ("make_array", {
+            let copies = vec!["s"; 200].join(", ");
+            let wide = format!("SELECT lpad(s, 500, 'y') AS s FROM {texts}");
+            format!("SELECT cardinality(make_array({copies})) AS n FROM ({wide}) AS w")
+        }),
+    ] {
+        let error = run(&engine, &sql).await.map(|result| result.rows).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge, "{function}: {error:?}");
+        assert!(error.to_string().contains(&format!("`{function}`")), "{function}: {error}");
+    }
+    let many: Vec<String> =
+        (0..501).map(|column| format!("concat('{column}', value) AS c{column}")).collect();
+    let error = run(&engine, &format!("SELECT {} FROM range(0, 9)", many.join(", "))).await.unwrap_err();
+    assert!(error.to_string().contains("501 times"), "{error}");
+}
+
+#[tokio::test]
+async fn bounded_functions_keep_their_names_types_and_nulls() {
+    let (engine, _folder) = engine(limits());
+    let sql = "SELECT 'a' || 1 AS mixed, 'a' || NULL AS none, concat('a', NULL, 2) AS some, \
+               'n' || value, value || '-' || value AS both FROM range(3, 4)";
+    let result = run(&engine, sql).await.unwrap();
+    let shown = String::from_utf8(encode(&result, Format::Json).unwrap()).unwrap();
+    let row: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let row = row[0].as_object().unwrap();
+    let cells: Vec<Option<&str>> = row.values().map(serde_json::Value::as_str).collect();
+    assert_eq!(cells, [Some("a1"), None, Some("a2"), Some("n3"), Some("3-3")], "{shown}");
+    assert!(row.keys().any(|name| name.contains("||")), "{shown}");
+    let grouped = "SELECT 'k' || (value % 2) AS k, count(*) AS n FROM range(0, 10) \
+                   GROUP BY 'k' || (value % 2) HAVING max('k' || value) <> '' ORDER BY 'k' || (value % 2)";
+    assert_eq!(run(&engine, grouped).await.unwrap().rows, 2);
+}
