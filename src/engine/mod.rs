@@ -261,3 +261,5 @@ impl<T> Done<T> {
 
 #[cfg(test)]
 mod access_tests;
+#[cfg(test)]
+mod policy_tests;

@@ -208,6 +208,7 @@ fn plain(schema: &str, name: &str, columns: impl IntoIterator<Item = String>) ->
     Relation {
         schema: schema.to_owned(),
         name: name.to_owned(),
+        source: Vec::new(),
         columns,
         row_filter: None,
         missing_scope: None,

@@ -184,6 +184,7 @@ fn relation(model: &Model, dataset: &Dataset) -> (Relation, Policies) {
     let relation = Relation {
         schema: model.name.clone(),
         name: dataset.name.clone(),
+        source: Vec::new(),
         columns,
         row_filter: None,
         missing_scope: None,

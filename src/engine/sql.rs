@@ -6,7 +6,7 @@ use super::served::View;
 use super::{Context, Done, Engine, EngineError};
 use crate::audit::{Event, Outcome};
 use crate::auth::{Operation, Sensitivity};
-use crate::guard::{self, ApprovedSql};
+use crate::guard::{self, ApprovedSql, Dialect};
 use crate::query::{QueryResult, QueryStream, StopReason, StreamReport, Tables};
 
 /// What a caller may set for one query.
@@ -154,7 +154,7 @@ impl Engine {
         let namespace = self.namespace(context, &view).await?;
         let limit = self.query.limits().max_rows;
         let max_rows = options.max_rows.map_or(limit, |wanted| wanted.min(limit));
-        let approved = guard::approve(sql, &namespace, max_rows)?;
+        let approved = guard::approve(sql, &namespace, Dialect::DataFusion, max_rows)?;
         let tables = self.tables(&approved, &namespace, &view).await?;
         Ok((approved, tables, view))
     }

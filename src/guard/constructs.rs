@@ -1,32 +1,43 @@
-//! G1 and G4: only constructs on these lists pass; a construct that is new to the parser is refused until it is listed.
+//! G1, G4 and G8: only constructs on these lists pass; a construct that is new to the parser is refused until it is
+//! listed.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Select, SelectFlavor,
-    SetExpr, Spanned, TableFactor, Value, ValueWithSpan, Visit, Visitor,
+    AccessExpr, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
+    SelectFlavor, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit,
+    Visitor,
 };
 
+use super::calls::{is_engine_function, last};
+use super::dialect::Dialect;
 use super::namespace::identifiers;
-use super::{Refusal, functions, is_query_body};
+use super::{Refusal, calls, is_query_body, operators, sizes, types};
 
 /// Walks the whole query and refuses the first construct that is not understood.
-pub(super) fn check(query: &Query) -> Result<(), Refusal> {
-    match query.visit(&mut Constructs) {
+pub(super) fn check(query: &Query, dialect: Dialect) -> Result<(), Refusal> {
+    match query.visit(&mut Constructs { dialect, depth: 0 }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refusal) => Err(*refusal),
     }
 }
 
-struct Constructs;
+struct Constructs {
+    dialect: Dialect,
+    /// Expressions around the one at hand.
+    depth: usize,
+}
 
-type Step = ControlFlow<Box<Refusal>>;
+/// Depth of expressions and of set operations in a query that is sent as text: the printer recurses.
+const MAX_TEXT_DEPTH: usize = 500;
 
-fn refuse(rule: &'static str, message: impl Into<String>, help: impl Into<String>) -> Step {
+pub(super) type Step = ControlFlow<Box<Refusal>>;
+
+pub(super) fn refuse(rule: &'static str, message: impl Into<String>, help: impl Into<String>) -> Step {
     ControlFlow::Break(Box::new(Refusal::new(rule, message, help)))
 }
 
-fn unless(fine: bool, what: &str) -> Step {
+pub(super) fn unless(fine: bool, what: &str) -> Step {
     if fine {
         ControlFlow::Continue(())
     } else {
@@ -45,12 +56,19 @@ impl Visitor for Constructs {
         unless(query.settings.is_none(), "SETTINGS")?;
         unless(query.format_clause.is_none(), "FORMAT")?;
         unless(query.pipe_operators.is_empty(), "the pipe operator")?;
+        if let Some(order) = &query.order_by {
+            unless(order.interpolate.is_none(), "INTERPOLATE")?;
+            if let OrderByKind::Expressions(list) = &order.kind {
+                unless(list.iter().all(|item| item.with_fill.is_none()), "WITH FILL")?;
+            }
+        }
         if let Some(with) = &query.with {
             for cte in &with.cte_tables {
                 unless(cte.from.is_none(), "FROM in a CTE")?;
+                self.alias(&cte.alias)?;
             }
         }
-        body(&query.body)
+        self.body(&query.body, 0)
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> Step {
@@ -60,6 +78,7 @@ impl Visitor for Constructs {
         unless(select.optimizer_hints.is_empty(), "an optimizer hint")?;
         unless(select.select_modifiers.is_none(), "a SELECT modifier")?;
         unless(select.top.is_none(), "TOP")?;
+        unless(select.exclude.is_none(), "EXCLUDE behind the columns")?;
         unless(select.lateral_views.is_empty(), "LATERAL VIEW")?;
         unless(select.prewhere.is_none(), "PREWHERE")?;
         unless(select.connect_by.is_empty(), "CONNECT BY")?;
@@ -68,45 +87,44 @@ impl Visitor for Constructs {
             "CLUSTER/DISTRIBUTE/SORT BY",
         )?;
         unless(select.value_table_mode.is_none(), "SELECT AS STRUCT/VALUE")?;
-        unless(matches!(select.flavor, SelectFlavor::Standard), "a query that starts with FROM")
+        unless(matches!(select.flavor, SelectFlavor::Standard), "a query that starts with FROM")?;
+        unless(select.qualify.is_none() || self.dialect != Dialect::PostgreSql, "QUALIFY")?;
+        select.from.iter().try_for_each(|from| self.joins(from))
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Step {
         match factor {
-            TableFactor::Table {
-                name,
-                args,
-                with_hints,
-                version,
-                partitions,
-                json_path,
-                sample,
-                index_hints,
-                ..
-            } => {
-                unless(with_hints.is_empty() && index_hints.is_empty(), "a table hint")?;
-                unless(version.is_none(), "time travel")?;
-                unless(partitions.is_empty(), "PARTITION")?;
-                unless(json_path.is_none(), "a JSON path on a table")?;
+            TableFactor::Table { .. } => self.table(factor),
+            TableFactor::Derived { sample, alias, .. } => {
                 unless(sample.is_none(), "TABLESAMPLE")?;
-                match args {
-                    None => ControlFlow::Continue(()),
-                    Some(args) => {
-                        unless(args.settings.is_none(), "SETTINGS")?;
-                        table_function(name, &args.args)
-                    }
-                }
+                self.optional_alias(alias)
             }
-            TableFactor::Derived { sample, .. } => unless(sample.is_none(), "TABLESAMPLE"),
-            TableFactor::NestedJoin { .. } | TableFactor::UNNEST { .. } => ControlFlow::Continue(()),
-            TableFactor::Function { name, .. } => refuse(
-                "table-function",
-                format!("the table function {name} is not allowed"),
-                "query a published relation",
-            ),
+            TableFactor::NestedJoin { table_with_joins, alias } => {
+                self.joins(table_with_joins)?;
+                self.optional_alias(alias)
+            }
+            TableFactor::UNNEST { alias, .. } => {
+                unless(self.dialect != Dialect::Snowflake, "UNNEST")?;
+                self.optional_alias(alias)
+            }
+            TableFactor::Function { name, args, alias, .. } => {
+                self.function_in_from(name)?;
+                sizes::table(&last(name), args)?;
+                self.optional_alias(alias)
+            }
+            TableFactor::TableFunction { expr: Expr::Function(function), alias }
+                if self.dialect == Dialect::Snowflake =>
+            {
+                self.function_in_from(&function.name)?;
+                self.optional_alias(alias)
+            }
+            TableFactor::Pivot { alias, .. } | TableFactor::Unpivot { alias, .. }
+                if self.dialect == Dialect::Snowflake =>
+            {
+                self.optional_alias(alias)
+            }
             other => {
-                let text = other.to_string();
-                let shown: String = text.chars().take(60).collect();
+                let shown: String = other.to_string().chars().take(60).collect();
                 refuse(
                     "construct",
                     format!("`{shown}` is not supported in FROM"),
@@ -117,11 +135,178 @@ impl Visitor for Constructs {
     }
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> Step {
+        self.depth += 1;
+        if self.dialect.is_remote() && self.depth > MAX_TEXT_DEPTH {
+            return self.too_deep();
+        }
+        self.expression(expr)
+    }
+
+    fn post_visit_expr(&mut self, _: &Expr) -> Step {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> Step {
+        match &value.value {
+            Value::Placeholder(name) => refuse(
+                "construct",
+                format!("the placeholder {name} has no value"),
+                "write the value into the query",
+            ),
+            Value::Number(_, false)
+            | Value::SingleQuotedString(_)
+            | Value::HexStringLiteral(_)
+            | Value::Boolean(_)
+            | Value::Null => ControlFlow::Continue(()),
+            _ => unless(!self.dialect.is_remote(), "a literal of that kind"),
+        }
+    }
+}
+
+impl Constructs {
+    fn too_deep(&self) -> Step {
+        let message = format!("operators or set operations nest more than {MAX_TEXT_DEPTH} deep");
+        refuse("too-deep", message, "use IN (…) for long lists, or join them from a table")
+    }
+
+    fn body(&self, expr: &SetExpr, depth: usize) -> Step {
+        if self.dialect.is_remote() && depth > MAX_TEXT_DEPTH {
+            return self.too_deep();
+        }
         match expr {
-            Expr::Identifier(_)
-            | Expr::CompoundIdentifier(_)
-            | Expr::CompoundFieldAccess { .. }
-            | Expr::IsFalse(_)
+            SetExpr::SetOperation { left, right, .. } => {
+                self.body(left, depth + 1)?;
+                self.body(right, depth + 1)
+            }
+            other if is_query_body(other) => ControlFlow::Continue(()),
+            SetExpr::Table(_) => {
+                refuse("construct", "TABLE name is not supported", "write SELECT * FROM name")
+            }
+            _ => refuse("query-only", "a statement that writes stands inside the query", "send one SELECT"),
+        }
+    }
+
+    fn table(&self, factor: &TableFactor) -> Step {
+        let TableFactor::Table {
+            name,
+            alias,
+            args,
+            with_hints,
+            version,
+            partitions,
+            json_path,
+            sample,
+            index_hints,
+            ..
+        } = factor
+        else {
+            return ControlFlow::Continue(());
+        };
+        unless(with_hints.is_empty() && index_hints.is_empty(), "a table hint")?;
+        unless(version.is_none(), "time travel")?;
+        unless(partitions.is_empty(), "PARTITION")?;
+        unless(json_path.is_none(), "a JSON path on a table")?;
+        unless(sample.is_none(), "TABLESAMPLE")?;
+        self.optional_alias(alias)?;
+        let Some(args) = args else { return ControlFlow::Continue(()) };
+        unless(args.settings.is_none(), "SETTINGS")?;
+        match identifiers(name) {
+            Some(parts) if is_engine_function(&parts, self.dialect) => sizes::table(&last(name), &args.args),
+            // Published functions or refused, when relations are resolved.
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    /// A function that stands in FROM without being a call like others there.
+    fn function_in_from(&self, name: &ObjectName) -> Step {
+        let fine = self.dialect.is_remote()
+            && identifiers(name).is_some_and(|parts| is_engine_function(&parts, self.dialect));
+        if fine {
+            return ControlFlow::Continue(());
+        }
+        refuse(
+            "table-function",
+            format!("the table function {name} is not allowed"),
+            "query a published relation",
+        )
+    }
+
+    fn optional_alias(&self, alias: &Option<TableAlias>) -> Step {
+        alias.as_ref().map_or(ControlFlow::Continue(()), |alias| self.alias(alias))
+    }
+
+    fn alias(&self, alias: &TableAlias) -> Step {
+        unless(alias.at.is_none(), "AT in an alias")?;
+        let typed = alias.columns.iter().filter_map(|column| column.data_type.as_ref());
+        typed.into_iter().try_for_each(|data_type| self.of_type(data_type))
+    }
+
+    fn of_type(&self, data_type: &datafusion::sql::sqlparser::ast::DataType) -> Step {
+        if types::is_allowed(self.dialect, data_type) {
+            return ControlFlow::Continue(());
+        }
+        let shown: String = data_type.to_string().chars().take(60).collect();
+        refuse(
+            "type",
+            format!("the type {shown} is not allowed"),
+            "cast to a plain type such as text or integer",
+        )
+    }
+
+    fn joins(&self, from: &TableWithJoins) -> Step {
+        from.joins.iter().try_for_each(|join| self.join(join))
+    }
+
+    fn join(&self, join: &Join) -> Step {
+        unless(!join.global, "GLOBAL JOIN")?;
+        let constraint = match &join.join_operator {
+            JoinOperator::Join(constraint)
+            | JoinOperator::Inner(constraint)
+            | JoinOperator::Left(constraint)
+            | JoinOperator::LeftOuter(constraint)
+            | JoinOperator::Right(constraint)
+            | JoinOperator::RightOuter(constraint)
+            | JoinOperator::FullOuter(constraint)
+            | JoinOperator::CrossJoin(constraint) => constraint,
+            JoinOperator::Semi(constraint)
+            | JoinOperator::LeftSemi(constraint)
+            | JoinOperator::RightSemi(constraint)
+            | JoinOperator::Anti(constraint)
+            | JoinOperator::LeftAnti(constraint)
+            | JoinOperator::RightAnti(constraint)
+                if self.dialect == Dialect::DataFusion =>
+            {
+                constraint
+            }
+            JoinOperator::AsOf { constraint, .. } if self.dialect == Dialect::Snowflake => constraint,
+            _ => return unless(false, "this kind of join"),
+        };
+        match constraint {
+            JoinConstraint::Using(columns) => {
+                unless(columns.iter().all(|column| column.0.len() == 1), "a qualified name in USING")
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn expression(&self, expr: &Expr) -> Step {
+        let (postgres, snowflake) = (self.dialect == Dialect::PostgreSql, self.dialect == Dialect::Snowflake);
+        match expr {
+            Expr::Identifier(name) => self.bare(name),
+            Expr::CompoundIdentifier(parts) => {
+                let next = |part: &Ident| snowflake && part.value.eq_ignore_ascii_case("nextval");
+                if parts.iter().any(next) {
+                    return refuse("function", "NEXTVAL advances a sequence", "leave it out");
+                }
+                ControlFlow::Continue(())
+            }
+            // `(value).name` is a call name(value) in PostgreSQL.
+            Expr::CompoundFieldAccess { access_chain, .. } => unless(
+                !postgres || access_chain.iter().all(|step| matches!(step, AccessExpr::Subscript(_))),
+                "the dot behind an expression",
+            ),
+            Expr::IsFalse(_)
             | Expr::IsNotFalse(_)
             | Expr::IsTrue(_)
             | Expr::IsNotTrue(_)
@@ -135,14 +320,9 @@ impl Visitor for Constructs {
             | Expr::InSubquery { .. }
             | Expr::InUnnest { .. }
             | Expr::Between { .. }
-            | Expr::BinaryOp { .. }
             | Expr::Like { .. }
             | Expr::ILike { .. }
             | Expr::SimilarTo { .. }
-            | Expr::AnyOp { .. }
-            | Expr::AllOp { .. }
-            | Expr::UnaryOp { .. }
-            | Expr::Cast { .. }
             | Expr::AtTimeZone { .. }
             | Expr::Extract { .. }
             | Expr::Ceil { .. }
@@ -153,7 +333,6 @@ impl Visitor for Constructs {
             | Expr::Overlay { .. }
             | Expr::Nested(_)
             | Expr::Value(_)
-            | Expr::TypedString(_)
             | Expr::Case { .. }
             | Expr::Exists { .. }
             | Expr::Subquery(_)
@@ -165,131 +344,55 @@ impl Visitor for Constructs {
             | Expr::Interval(_)
             | Expr::Wildcard(_)
             | Expr::QualifiedWildcard(..) => ControlFlow::Continue(()),
-            Expr::Function(function) => called(function),
+            Expr::BinaryOp { op, .. } => operators::binary(self.dialect, op),
+            Expr::AnyOp { compare_op, .. } | Expr::AllOp { compare_op, .. } => {
+                operators::binary(self.dialect, compare_op)
+            }
+            Expr::UnaryOp { op, .. } => operators::unary(self.dialect, op),
+            Expr::Cast { data_type, .. } => self.of_type(data_type),
+            Expr::TypedString(typed) => self.of_type(&typed.data_type),
+            Expr::Collate { collation, .. } if postgres && collation.0.len() == 1 => {
+                ControlFlow::Continue(())
+            }
+            Expr::JsonAccess { .. }
+            | Expr::RLike { .. }
+            | Expr::Lambda(_)
+            | Expr::Dictionary(_)
+            | Expr::OuterJoin(_)
+                if snowflake =>
+            {
+                ControlFlow::Continue(())
+            }
+            Expr::Function(function) => calls::check(self.dialect, function),
             other => {
-                let text = other.to_string();
-                let shown: String = text.chars().take(60).collect();
-                let mut refusal =
+                let shown: String = other.to_string().chars().take(60).collect();
+                let refusal =
                     Refusal::new("construct", format!("`{shown}` is not supported"), "write it in plain SQL");
-                refusal = refusal.at(other.span());
-                ControlFlow::Break(Box::new(refusal))
+                ControlFlow::Break(Box::new(refusal.at(other.span())))
             }
         }
     }
 
-    fn pre_visit_value(&mut self, value: &ValueWithSpan) -> Step {
-        match &value.value {
-            Value::Placeholder(name) => refuse(
-                "construct",
-                format!("the placeholder {name} has no value"),
-                "write the value into the query",
-            ),
-            _ => ControlFlow::Continue(()),
-        }
-    }
-}
-
-fn body(expr: &SetExpr) -> Step {
-    match expr {
-        SetExpr::SetOperation { left, right, .. } => {
-            body(left)?;
-            body(right)
-        }
-        other if is_query_body(other) => ControlFlow::Continue(()),
-        SetExpr::Table(_) => refuse("construct", "TABLE name is not supported", "write SELECT * FROM name"),
-        _ => refuse("query-only", "a statement that writes stands inside the query", "send one SELECT"),
-    }
-}
-
-fn called(function: &Function) -> Step {
-    let span = function.name.span();
-    let refused = |rule, message: String, help: String| {
-        let mut refusal = Refusal::new(rule, message, help);
-        refusal = refusal.at(span);
-        ControlFlow::Break(Box::new(refusal))
-    };
-    let name = match identifiers(&function.name).as_deref() {
-        // The engine folds unquoted names; a quoted one must match as it stands.
-        Some([name]) if name.quote_style.is_none() => name.value.to_lowercase(),
-        Some([name]) => name.value.clone(),
-        _ => {
-            return refused(
-                "function",
-                format!("the function {} is not allowed", function.name),
-                String::new(),
-            );
-        }
-    };
-    if !functions::is_allowed(&name) {
-        let mut help = functions::nearest(&name);
-        if help.is_empty() {
-            help = "use a function that computes from its arguments alone".to_owned();
-        }
-        return refused("function", format!("the function {} is not allowed", function.name), help);
-    }
-    unless(!function.uses_odbc_syntax, "{fn …}")?;
-    unless(matches!(function.parameters, FunctionArguments::None), "a parametric function")?;
-    if functions::SIZE_BY_ARGUMENT.contains(&name.as_str())
-        && let FunctionArguments::List(list) = &function.args
-    {
-        bounded(&name, &list.args)?;
-    }
-    ControlFlow::Continue(())
-}
-
-/// Largest size that `lpad`, `rpad`, `range` and `generate_series` may be asked for.
-const MAX_SIZE_ARGUMENT: f64 = 1_000_000.0;
-
-/// Refuses sizes that are not small literals (columns and dates are bounded by the data and the calendar).
-fn bounded(name: &str, args: &[FunctionArg]) -> Step {
-    for arg in args {
-        let expr = match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => expr,
-            FunctionArg::Named { arg: FunctionArgExpr::Expr(expr), .. } => expr,
-            _ => continue,
+    /// Names that are no columns but functions without parentheses.
+    fn bare(&self, name: &Ident) -> Step {
+        let functions: &[&str] = match self.dialect {
+            Dialect::DataFusion => &[],
+            Dialect::PostgreSql => &[
+                "current_catalog",
+                "current_role",
+                "current_schema",
+                "current_user",
+                "session_user",
+                "system_user",
+                "user",
+            ],
+            Dialect::Snowflake => &["current_user"],
         };
-        let expr = match expr {
-            Expr::UnaryOp { expr, .. } => expr.as_ref(),
-            other => other,
-        };
-        if let Expr::Value(ValueWithSpan { value: Value::Number(text, _), .. }) = expr {
-            if text.parse::<f64>().is_ok_and(|size| size <= MAX_SIZE_ARGUMENT) {
-                continue;
-            }
-        } else if matches!(
-            expr,
-            Expr::Value(_) | Expr::TypedString(_) | Expr::Interval(_) | Expr::Cast { .. }
-        ) {
-            continue;
-        } else if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_))
-            && matches!(name, "lpad" | "rpad")
-        {
-            // The text being padded is a column; a column as the length is refused below by its position.
-            if std::ptr::eq(arg, &args[0]) {
-                continue;
-            }
+        if name.quote_style.is_none() && functions.contains(&name.value.to_ascii_lowercase().as_str()) {
+            let message = format!("the function {name} is not allowed");
+            let refusal = Refusal::new("function", message, "put a column of that name in double quotes");
+            return ControlFlow::Break(Box::new(refusal.at(name.span)));
         }
-        return refuse(
-            "size-argument",
-            format!("{name} is called with a size that is not a literal of at most {MAX_SIZE_ARGUMENT}"),
-            "write a smaller literal",
-        );
-    }
-    ControlFlow::Continue(())
-}
-
-/// Sizes of the engine's own are bounded; others are published functions or refused when relations are resolved.
-fn table_function(name: &datafusion::sql::sqlparser::ast::ObjectName, args: &[FunctionArg]) -> Step {
-    match identifiers(name) {
-        Some(parts) if is_engine_function(&parts) => bounded("generate_series", args),
-        _ => ControlFlow::Continue(()),
-    }
-}
-
-/// Table functions of the engine that compute from their arguments alone.
-pub(super) fn is_engine_function(parts: &[&Ident]) -> bool {
-    match parts {
-        [one] => ["generate_series", "range", "unnest"].contains(&one.value.to_lowercase().as_str()),
-        _ => false,
+        ControlFlow::Continue(())
     }
 }

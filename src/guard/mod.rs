@@ -8,29 +8,36 @@
 //! G4 Every function is on the allow-list; every construct is on the list of those understood. What is not, is refused.
 //! G5 The result has at most `max_rows + 1` rows, so that truncation is known.
 //! G6 [`ApprovedSql`] can be built here alone.
+//! G7 A text that is sent to a warehouse parses, in its dialect, to the very tree that was checked.
+//! G8 Casts name listed types alone, for a cast to `regclass` reads the catalog as well as a query does.
 
+mod budget;
+mod calls;
 mod constructs;
+mod dialect;
+mod exact;
 mod functions;
+mod limit;
 mod namespace;
+mod operators;
 mod rewrite;
+mod secured;
+mod sizes;
+mod tokens;
+mod touched;
+mod types;
 
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
-use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement};
 
 use crate::error::ErrorKind;
 
+pub use dialect::Dialect;
 pub use functions::is_allowed as is_function_allowed;
 pub use namespace::{Column, Judge, Namespace, Relation, SharedRelations, TableFunction, Verdict};
-pub use rewrite::{Argument, PHYSICAL_CATALOG, TableCall};
-
-/// Longer texts are refused before parsing.
-pub const MAX_SQL_BYTES: usize = 128 * 1024;
-/// More tokens than this are refused before parsing: the parse tree of a flat chain of operators is as deep as it is long.
-pub const MAX_TOKENS: usize = 20_000;
-/// Nesting that the parser follows.
-const MAX_DEPTH: usize = 64;
+pub use rewrite::{Argument, TableCall};
+pub use secured::PHYSICAL_CATALOG;
+pub use tokens::{MAX_SQL_BYTES, MAX_TOKENS};
+pub use touched::TouchedColumn;
 
 /// Why a query was not approved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +79,11 @@ impl Refusal {
 #[derive(Debug, Clone)]
 pub struct ApprovedSql {
     statement: Statement,
+    dialect: Dialect,
+    /// What a remote warehouse is sent.
+    text: Option<String>,
     relations: Vec<(String, String)>,
+    columns: Vec<TouchedColumn>,
     calls: Vec<TableCall>,
     max_rows: usize,
 }
@@ -83,14 +94,24 @@ impl ApprovedSql {
         &self.statement
     }
 
-    /// The secured query as text.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The secured query as text, in its dialect. With a remote dialect this is what may be sent (G7).
     pub fn sql(&self) -> String {
-        self.statement.to_string()
+        self.text.clone().unwrap_or_else(|| self.statement.to_string())
     }
 
     /// Published relations that it reads: `(schema, name)`, sorted, each once.
     pub fn relations(&self) -> &[(String, String)] {
         &self.relations
+    }
+
+    /// Columns of those relations that it names, sorted, each once. An upper bound: what is told from names alone, such
+    /// as an unqualified column that two relations have, counts for all that it may mean, and `*` for every column.
+    pub fn columns(&self) -> &[TouchedColumn] {
+        &self.columns
     }
 
     /// Calls of table functions whose results it reads, in the order in which they stand.
@@ -105,55 +126,24 @@ impl ApprovedSql {
 }
 
 /// Checks one query and secures it. `max_rows` is the caller's row limit.
-pub fn approve(sql: &str, namespace: &Namespace, max_rows: usize) -> Result<ApprovedSql, Refusal> {
-    let mut statement = parse(sql)?;
+pub fn approve(
+    sql: &str,
+    namespace: &Namespace,
+    dialect: Dialect,
+    max_rows: usize,
+) -> Result<ApprovedSql, Refusal> {
+    let mut statement = tokens::parse(sql, dialect)?;
     let Statement::Query(query) = &mut statement else {
         return Err(not_a_query(&statement));
     };
-    constructs::check(query)?;
-    let rewrite::Secured { relations, calls } = rewrite::secure(query, namespace)?;
-    limit(query, max_rows)?;
-    Ok(ApprovedSql { statement, relations, calls, max_rows })
-}
-
-fn parse(sql: &str) -> Result<Statement, Refusal> {
-    if sql.len() > MAX_SQL_BYTES {
-        let message = format!("the query has {} bytes, more than the {MAX_SQL_BYTES} allowed", sql.len());
-        return Err(Refusal::new(
-            "too-long",
-            message,
-            "shorten it; join long lists of values from a table instead",
-        ));
-    }
-    let dialect = GenericDialect {};
-    let syntax = |message: String| {
-        Refusal::new("syntax", format!("the query does not parse: {message}"), "mend the SQL")
+    constructs::check(query, dialect)?;
+    let rewrite::Secured { relations, columns, calls } = rewrite::secure(query, namespace, dialect)?;
+    limit::limit(query, max_rows)?;
+    let text = match dialect.is_remote() {
+        true => Some(exact::print(&mut statement, dialect)?),
+        false => None,
     };
-    let tokens =
-        Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| syntax(error.to_string()))?;
-    let count = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
-    if count > MAX_TOKENS {
-        let message = format!("the query has {count} tokens, more than the {MAX_TOKENS} allowed");
-        return Err(Refusal::new(
-            "too-long",
-            message,
-            "shorten it; join long lists of values from a table instead",
-        ));
-    }
-    let mut statements = Parser::new(&dialect)
-        .with_recursion_limit(MAX_DEPTH)
-        .with_tokens_with_locations(tokens)
-        .parse_statements()
-        .map_err(|error| syntax(error.to_string()))?;
-    match statements.len() {
-        1 => Ok(statements.remove(0)),
-        0 => Err(Refusal::new("one-statement", "there is no statement", "send one SELECT")),
-        more => Err(Refusal::new(
-            "one-statement",
-            format!("{more} statements in one request"),
-            "send one SELECT at a time",
-        )),
-    }
+    Ok(ApprovedSql { statement, dialect, text, relations, columns, calls, max_rows })
 }
 
 fn not_a_query(statement: &Statement) -> Refusal {
@@ -167,84 +157,6 @@ fn not_a_query(statement: &Statement) -> Refusal {
         _ => "send one SELECT",
     };
     Refusal::new("query-only", format!("{verb} is not a query"), help)
-}
-
-/// G5. A smaller literal limit of the caller's own stays.
-fn limit(query: &mut Query, max_rows: usize) -> Result<(), Refusal> {
-    use datafusion::sql::sqlparser::ast::{Expr, LimitClause, Value};
-    let cap = max_rows.saturating_add(1);
-    let number = |expr: &Expr| -> Result<usize, Refusal> {
-        match expr {
-            Expr::Value(value) => match &value.value {
-                Value::Number(text, _) => text.parse().ok(),
-                Value::Null => Some(usize::MAX),
-                _ => None,
-            },
-            _ => None,
-        }
-        .ok_or_else(|| {
-            let message = format!("LIMIT {expr} is not a whole number");
-            Refusal::new("literal-limit", message, "write a whole number after LIMIT and OFFSET")
-        })
-    };
-    let literal = |rows: usize| Expr::Value(Value::Number(rows.to_string(), false).with_empty_span());
-    if let Some(fetch) = query.fetch.take() {
-        if fetch.with_ties || fetch.percent {
-            return Err(Refusal::new(
-                "literal-limit",
-                "FETCH WITH TIES and PERCENT are not supported",
-                "write LIMIT n",
-            ));
-        }
-        let wanted = fetch.quantity.as_ref().map_or(Ok(1), number)?;
-        let (limit, offset) = match query.limit_clause.take() {
-            None => (None, None),
-            Some(LimitClause::LimitOffset { limit, offset, .. }) => (limit, offset),
-            Some(LimitClause::OffsetCommaLimit { .. }) => {
-                return Err(Refusal::new(
-                    "literal-limit",
-                    "LIMIT and FETCH together",
-                    "write LIMIT n OFFSET m",
-                ));
-            }
-        };
-        if limit.is_some() {
-            return Err(Refusal::new("literal-limit", "LIMIT and FETCH together", "write LIMIT n OFFSET m"));
-        }
-        query.limit_clause =
-            Some(LimitClause::LimitOffset { limit: Some(literal(wanted)), offset, limit_by: Vec::new() });
-    }
-    query.limit_clause = Some(match query.limit_clause.take() {
-        None => LimitClause::LimitOffset { limit: Some(literal(cap)), offset: None, limit_by: Vec::new() },
-        Some(LimitClause::LimitOffset { limit, offset, limit_by }) => {
-            if !limit_by.is_empty() {
-                return Err(Refusal::new(
-                    "construct",
-                    "LIMIT BY is not supported",
-                    "use ROW_NUMBER() OVER (PARTITION BY …)",
-                ));
-            }
-            if let Some(offset) = &offset {
-                number(&offset.value)?;
-            }
-            let rows = limit.as_ref().map_or(Ok(usize::MAX), number)?.min(cap);
-            LimitClause::LimitOffset { limit: Some(literal(rows)), offset, limit_by }
-        }
-        Some(LimitClause::OffsetCommaLimit { offset, limit }) => {
-            number(&offset)?;
-            let rows = number(&limit)?.min(cap);
-            let offset = datafusion::sql::sqlparser::ast::Offset {
-                value: offset,
-                rows: datafusion::sql::sqlparser::ast::OffsetRows::None,
-            };
-            LimitClause::LimitOffset {
-                limit: Some(literal(rows)),
-                offset: Some(offset),
-                limit_by: Vec::new(),
-            }
-        }
-    });
-    Ok(())
 }
 
 /// True for the bodies that a query may consist of.

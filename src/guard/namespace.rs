@@ -8,13 +8,15 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, ObjectName, ObjectNamePart};
 
 use super::Refusal;
+use super::dialect::Dialect;
 use crate::semantic::did_you_mean;
 
 /// A column as it is given out: the expression over the physical relation, already masked where it has to be.
 #[derive(Debug, Clone)]
 pub struct Column {
     pub name: String,
-    /// `None`: the physical column of the same name, as it is.
+    /// Written as it is, with the warehouse's rules for names. `None`: the physical column that the unquoted name means,
+    /// or the name itself where it is not a plain lower-case one.
     pub expression: Option<Expr>,
 }
 
@@ -23,6 +25,9 @@ pub struct Column {
 pub struct Relation {
     pub schema: String,
     pub name: String,
+    /// The parts of the physical name, as the warehouse has them: they are written quoted. For remote dialects alone;
+    /// without it the relation cannot be read in one.
+    pub source: Vec<String>,
     /// Permitted columns, in order; at least one, or the relation can't be selected from.
     pub columns: Vec<Column>,
     /// Rows that the caller may see.
@@ -48,9 +53,10 @@ impl SharedRelations {
         Self { relations, by_name }
     }
 
-    fn named(&self, table: &Ident) -> impl Iterator<Item = (usize, &Relation)> {
+    fn named(&self, table: &Ident, dialect: Dialect) -> impl Iterator<Item = (usize, &Relation)> {
         let found = self.by_name.get(&table.value.to_lowercase()).map_or(&[][..], Vec::as_slice);
-        found.iter().map(|at| (*at, &self.relations[*at])).filter(|(_, relation)| same(&relation.name, table))
+        let relations = found.iter().map(|at| (*at, &self.relations[*at]));
+        relations.filter(move |(_, relation)| dialect.is(&relation.name, table))
     }
 }
 
@@ -121,13 +127,13 @@ impl Namespace {
     }
 
     /// Whether `schema.table` is a relation here.
-    pub(super) fn has(&self, schema: &Ident, table: &Ident) -> bool {
-        self.candidates(table).any(|(_, relation)| same(&relation.schema, schema))
+    pub(super) fn has(&self, schema: &Ident, table: &Ident, dialect: Dialect) -> bool {
+        self.candidates(table, dialect).any(|(_, relation)| dialect.is(&relation.schema, schema))
     }
 
-    pub(super) fn function(&self, name: &ObjectName) -> Option<&TableFunction> {
+    pub(super) fn function(&self, name: &ObjectName, dialect: Dialect) -> Option<&TableFunction> {
         match identifiers(name)?.as_slice() {
-            [one] => self.functions.iter().find(|function| same(&function.name, one)),
+            [one] => self.functions.iter().find(|function| dialect.is(&function.name, one)),
             _ => None,
         }
     }
@@ -138,16 +144,20 @@ impl Namespace {
     }
 
     /// Relations of this name that the caller may know of; shared ones with their position.
-    fn candidates(&self, table: &Ident) -> impl Iterator<Item = (Option<usize>, &Relation)> {
-        let own = self.relations.values().filter(|relation| same(&relation.name, table));
-        let shared = self.shared.iter().flat_map(|(shared, judge)| {
-            shared.named(table).filter(|(at, relation)| judge.may_know(*at, relation))
+    fn candidates(
+        &self,
+        table: &Ident,
+        dialect: Dialect,
+    ) -> impl Iterator<Item = (Option<usize>, &Relation)> {
+        let own = self.relations.values().filter(move |relation| dialect.is(&relation.name, table));
+        let shared = self.shared.iter().flat_map(move |(shared, judge)| {
+            shared.named(table, dialect).filter(|(at, relation)| judge.may_know(*at, relation))
         });
         own.map(|relation| (None, relation)).chain(shared.map(|(at, relation)| (Some(at), relation)))
     }
 
     /// Finds what `name` means: `schema.name`, or `name` alone where it is unique.
-    pub(super) fn resolve(&self, name: &ObjectName) -> Result<Cow<'_, Relation>, Refusal> {
+    pub(super) fn resolve(&self, name: &ObjectName, dialect: Dialect) -> Result<Cow<'_, Relation>, Refusal> {
         let Some(parts) = identifiers(name) else {
             return Err(Refusal::new(
                 "unknown-relation",
@@ -156,10 +166,11 @@ impl Namespace {
             ));
         };
         let found: Vec<(Option<usize>, &Relation)> = match parts.as_slice() {
-            [table] => self.candidates(table).collect(),
-            [schema, table] => {
-                self.candidates(table).filter(|(_, relation)| same(&relation.schema, schema)).collect()
-            }
+            [table] => self.candidates(table, dialect).collect(),
+            [schema, table] => self
+                .candidates(table, dialect)
+                .filter(|(_, relation)| dialect.is(&relation.schema, schema))
+                .collect(),
             _ => Vec::new(),
         };
         let span = parts[0].span;
@@ -245,12 +256,4 @@ pub(super) fn identifiers(name: &ObjectName) -> Option<Vec<&Ident>> {
             ObjectNamePart::Function(_) => None,
         })
         .collect()
-}
-
-/// SQL's rule: quoted names are exact, others fold to lower case, as the engine folds them.
-pub(super) fn same(name: &str, ident: &Ident) -> bool {
-    match ident.quote_style {
-        Some(_) => name == ident.value,
-        None => name == ident.value.to_lowercase(),
-    }
 }

@@ -6,20 +6,17 @@
 use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, GroupByExpr, Ident, LimitClause, ObjectName, Query, Select,
-    SelectFlavor, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, Value, VisitMut, VisitorMut,
-    With,
+    Cte, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, TableFactor, Value, VisitMut, VisitorMut, With,
 };
 
+use super::dialect::{Dialect, quoted};
 use super::namespace::{Column, Namespace, Relation, identifiers};
-use super::{Refusal, constructs};
+use super::secured::{named, secured};
+use super::touched::{Touched, TouchedColumn};
+use super::{Refusal, calls};
 use crate::semantic::did_you_mean;
-
-/// The catalog under which secured relations find their physical counterpart. No user query can name it:
-/// relations of three parts are never published.
-pub const PHYSICAL_CATALOG: &str = "physical";
 
 /// Calls of table functions in one query.
 const MAX_CALLS: usize = 8;
@@ -43,16 +40,20 @@ pub enum Argument {
 /// What a secured query reads.
 pub(super) struct Secured {
     pub relations: Vec<(String, String)>,
+    pub columns: Vec<TouchedColumn>,
     pub calls: Vec<TableCall>,
 }
 
 /// Rewrites `query` in place and returns what it reads.
-pub(super) fn secure(query: &mut Query, namespace: &Namespace) -> Result<Secured, Refusal> {
+pub(super) fn secure(query: &mut Query, namespace: &Namespace, dialect: Dialect) -> Result<Secured, Refusal> {
     let mut rewrite = Rewrite {
         namespace,
+        dialect,
         scopes: Vec::new(),
         withs: Vec::new(),
-        touched: BTreeSet::new(),
+        bare: 0,
+        relations: BTreeSet::new(),
+        touched: Touched::new(dialect),
         calls: Vec::new(),
         seen: 0,
     };
@@ -64,30 +65,31 @@ pub(super) fn secure(query: &mut Query, namespace: &Namespace) -> Result<Secured
             "a relation stands in a position that is not supported",
             "write it in plain SQL",
         )),
-        ControlFlow::Continue(()) => {
-            Ok(Secured { relations: rewrite.touched.into_iter().collect(), calls: rewrite.calls })
-        }
+        ControlFlow::Continue(()) => Ok(Secured {
+            relations: rewrite.relations.into_iter().collect(),
+            columns: rewrite.touched.finish()?,
+            calls: rewrite.calls,
+        }),
     }
 }
 
 struct Rewrite<'n> {
     namespace: &'n Namespace,
+    dialect: Dialect,
     /// Names of the common table expressions in scope, innermost last.
     scopes: Vec<HashSet<String>>,
     /// WITH clauses taken out while the body of their query is walked.
     withs: Vec<Option<With>>,
-    touched: BTreeSet<(String, String)>,
+    /// Relations ahead that get no alias: in `FROM x PIVOT (…)` there is no place for one.
+    bare: usize,
+    relations: BTreeSet<(String, String)>,
+    touched: Touched,
     calls: Vec<TableCall>,
     /// Relations announced by the traversal and not yet resolved.
     seen: usize,
 }
 
 type Step = ControlFlow<Box<Refusal>>;
-
-/// How a CTE's name is compared: as the engine folds it.
-fn folded(ident: &Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
-}
 
 impl VisitorMut for Rewrite<'_> {
     type Break = Box<Refusal>;
@@ -97,13 +99,15 @@ impl VisitorMut for Rewrite<'_> {
         self.scopes.push(HashSet::new());
         if let Some(with) = &mut with {
             for cte in &mut with.cte_tables {
-                let name = folded(&cte.alias.name);
-                if with.recursive {
-                    // The recursive term sees its own name.
-                    self.add_to_scope(name.clone());
+                // Snowflake needs no RECURSIVE.
+                match with.recursive || self.dialect == Dialect::Snowflake {
+                    true => self.recursive(cte)?,
+                    false => VisitMut::visit(&mut cte.query, self)?,
                 }
-                VisitMut::visit(&mut cte.query, self)?;
-                self.add_to_scope(name);
+                self.add_to_scope(&cte.alias.name);
+                if self.dialect.is_remote() {
+                    cte.alias.name = quoted(cte_name(&self.dialect.fold(&cte.alias.name)));
+                }
             }
         }
         self.withs.push(with);
@@ -123,18 +127,22 @@ impl VisitorMut for Rewrite<'_> {
 
     fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> Step {
         let TableFactor::Table { name, alias, args, with_ordinality, .. } = factor else {
+            self.note_alias(factor);
             return ControlFlow::Continue(());
         };
         self.seen = self.seen.saturating_sub(1);
+        let bare = std::mem::take(&mut self.bare) > 0;
         if let Some(args) = args {
-            if identifiers(name).is_some_and(|parts| constructs::is_engine_function(&parts)) {
+            if identifiers(name).is_some_and(|parts| calls::is_engine_function(&parts, self.dialect)) {
+                self.note_alias(factor);
                 return ControlFlow::Continue(());
             }
             return match self.call(name, &args.args) {
                 Ok(relation) => {
                     // Without an alias of its own it goes by the function's name.
                     let alias = alias.take().unwrap_or_else(|| named(&relation.schema));
-                    *factor = secured(&relation, Some(alias));
+                    self.touched.other(&alias.name);
+                    *factor = secured(&relation, self.dialect, Some(alias));
                     ControlFlow::Continue(())
                 }
                 Err(refusal) => ControlFlow::Break(Box::new(refusal)),
@@ -145,16 +153,55 @@ impl VisitorMut for Rewrite<'_> {
             return ControlFlow::Break(Box::new(refusal));
         }
         if let Some([single]) = identifiers(name).as_deref()
-            && self.scopes.iter().any(|scope| scope.contains(&folded(single)))
+            && self.scopes.iter().any(|scope| scope.contains(self.dialect.fold(single).as_ref()))
         {
+            self.touched.other(alias.as_ref().map_or(single, |alias| &alias.name));
+            if self.dialect.is_remote() {
+                let folded = self.dialect.fold(single).into_owned();
+                if alias.is_none() && !bare {
+                    *alias = Some(named(&folded));
+                }
+                *name = ObjectName::from(vec![quoted(cte_name(&folded))]);
+            }
             return ControlFlow::Continue(());
         }
-        let relation = match self.namespace.resolve(name) {
+        let relation = match self.namespace.resolve(name, self.dialect) {
             Ok(relation) => relation,
             Err(refusal) => return ControlFlow::Break(Box::new(refusal)),
         };
-        self.touched.insert((relation.schema.clone(), relation.name.clone()));
-        *factor = secured(&relation, alias.take());
+        if self.dialect.is_remote() && relation.source.is_empty() {
+            let message = format!(
+                "{}.{} is not in the warehouse that would run this query",
+                relation.schema, relation.name
+            );
+            let refusal = Refusal::new("other-warehouse", message, "query it by itself");
+            return ControlFlow::Break(Box::new(refusal));
+        }
+        self.relations.insert((relation.schema.clone(), relation.name.clone()));
+        // Without an alias of its own it goes by the name that the query uses.
+        let table =
+            identifiers(name).and_then(|parts| parts.last().map(|part| self.dialect.fold(part).into_owned()));
+        let alias = alias.take().unwrap_or_else(|| named(table.as_deref().unwrap_or(&relation.name)));
+        self.touched.place(&relation, &alias);
+        if bare {
+            self.touched.all_of_select();
+        }
+        *factor = secured(&relation, self.dialect, (!bare).then_some(alias));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Step {
+        match factor {
+            TableFactor::Pivot { table, .. } | TableFactor::Unpivot { table, .. } => {
+                // What is neither pivoted nor named still makes the groups.
+                self.touched.all_of_select();
+                if matches!(table.as_ref(), TableFactor::Table { alias: None, .. }) {
+                    self.bare = 1;
+                }
+            }
+            TableFactor::NestedJoin { table_with_joins, .. } => self.touched.joins(&table_with_joins.joins),
+            _ => {}
+        }
         ControlFlow::Continue(())
     }
 
@@ -162,34 +209,80 @@ impl VisitorMut for Rewrite<'_> {
     fn post_visit_expr(&mut self, expr: &mut Expr) -> Step {
         if let Expr::CompoundIdentifier(parts) = expr
             && parts.len() >= 3
-            && self.namespace.has(&parts[0], &parts[1])
+            && self.namespace.has(&parts[0], &parts[1], self.dialect)
         {
             parts.remove(0);
         }
         if let Expr::QualifiedWildcard(name, _) = expr {
             self.unqualify(name);
         }
+        if let Expr::Function(function) = expr
+            && calls::reads_all(function)
+        {
+            self.touched.all_of_select();
+        }
+        self.touched.expression(expr);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> Step {
         for item in &mut select.projection {
-            if let SelectItem::QualifiedWildcard(
-                datafusion::sql::sqlparser::ast::SelectItemQualifiedWildcardKind::ObjectName(name),
-                _,
-            ) = item
+            if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
             {
                 self.unqualify(name);
             }
         }
+        self.touched.enter(select);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, _: &mut Select) -> Step {
+        self.touched.leave();
         ControlFlow::Continue(())
     }
 }
 
 impl Rewrite<'_> {
+    /// A CTE that may name itself, which it may only in the second half of a UNION: in the first the name still means
+    /// what it meant before, to the engines as well.
+    fn recursive(&mut self, cte: &mut Cte) -> Step {
+        let query = cte.query.as_mut();
+        if !matches!(query.body.as_ref(), SetExpr::SetOperation { op: SetOperator::Union, .. }) {
+            return VisitMut::visit(query, self);
+        }
+        self.pre_visit_query(query)?;
+        if let SetExpr::SetOperation { left, right, .. } = query.body.as_mut() {
+            VisitMut::visit(left, self)?;
+            self.add_to_scope(&cte.alias.name);
+            VisitMut::visit(right, self)?;
+        }
+        // What is left of a query that passed the constructs.
+        VisitMut::visit(&mut query.order_by, self)?;
+        VisitMut::visit(&mut query.limit_clause, self)?;
+        VisitMut::visit(&mut query.fetch, self)?;
+        self.post_visit_query(query)
+    }
+
+    /// Remembers what goes by a name without being a published relation.
+    fn note_alias(&mut self, factor: &TableFactor) {
+        let (TableFactor::Table { alias: Some(alias), .. }
+        | TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::TableFunction { alias: Some(alias), .. }
+        | TableFactor::Function { alias: Some(alias), .. }
+        | TableFactor::UNNEST { alias: Some(alias), .. }
+        | TableFactor::NestedJoin { alias: Some(alias), .. }
+        | TableFactor::Pivot { alias: Some(alias), .. }
+        | TableFactor::Unpivot { alias: Some(alias), .. }) = factor
+        else {
+            return;
+        };
+        self.touched.other(&alias.name);
+    }
+
     /// Notes a call of a published table function; its result is then a relation like others.
     fn call(&mut self, name: &ObjectName, args: &[FunctionArg]) -> Result<Relation, Refusal> {
-        let Some(function) = self.namespace.function(name) else {
+        let known = self.namespace.function(name, self.dialect);
+        let Some(function) = known.filter(|_| !self.dialect.is_remote()) else {
             let mut help = did_you_mean(&name.to_string(), self.namespace.function_names());
             if help.is_empty() {
                 help = "query a published relation".to_owned();
@@ -215,27 +308,34 @@ impl Rewrite<'_> {
         Ok(Relation {
             schema: function.name.clone(),
             name: relation,
+            source: Vec::new(),
             columns: columns.collect(),
             row_filter: None,
             missing_scope: None,
         })
     }
 
-    fn add_to_scope(&mut self, name: String) {
+    fn add_to_scope(&mut self, name: &Ident) {
         if let Some(scope) = self.scopes.last_mut() {
-            scope.insert(name);
+            scope.insert(self.dialect.fold(name).into_owned());
         }
     }
 
     fn unqualify(&self, name: &mut ObjectName) {
         let qualified = matches!(
             identifiers(name).as_deref(),
-            Some([schema, table]) if self.namespace.has(schema, table)
+            Some([schema, table]) if self.namespace.has(schema, table, self.dialect)
         );
         if qualified {
             name.0.remove(0);
         }
     }
+}
+
+/// The name under which a CTE is sent to a warehouse: one that no table there has. So a warehouse that sees scopes
+/// otherwise than the guard does finds nothing, and no table that goes by the CTE's name.
+fn cte_name(folded: &str) -> String {
+    format!("cte:{folded}")
 }
 
 fn literal(argument: &FunctionArg) -> Option<Argument> {
@@ -244,87 +344,5 @@ fn literal(argument: &FunctionArg) -> Option<Argument> {
         Value::SingleQuotedString(text) => Some(Argument::Text(text.clone())),
         Value::Number(text, _) => text.parse().ok().map(Argument::Integer),
         _ => None,
-    }
-}
-
-/// `(SELECT permitted columns FROM physical.schema.name WHERE row filter LIMIT all) AS alias`.
-fn secured(relation: &Relation, alias: Option<TableAlias>) -> TableFactor {
-    let quoted = |name: &str| Ident::with_quote('"', name);
-    let projection = relation
-        .columns
-        .iter()
-        .map(|column| match &column.expression {
-            None => SelectItem::UnnamedExpr(Expr::Identifier(quoted(&column.name))),
-            Some(expr) => SelectItem::ExprWithAlias { expr: expr.clone(), alias: quoted(&column.name) },
-        })
-        .collect();
-    let physical =
-        ObjectName::from(vec![quoted(PHYSICAL_CATALOG), quoted(&relation.schema), quoted(&relation.name)]);
-    let select = Select {
-        select_token: AttachedToken::empty(),
-        optimizer_hints: Vec::new(),
-        distinct: None,
-        select_modifiers: None,
-        top: None,
-        top_before_distinct: false,
-        projection,
-        exclude: None,
-        into: None,
-        from: vec![TableWithJoins { relation: table(physical), joins: Vec::new() }],
-        lateral_views: Vec::new(),
-        prewhere: None,
-        selection: relation.row_filter.clone(),
-        connect_by: Vec::new(),
-        group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
-        cluster_by: Vec::new(),
-        distribute_by: Vec::new(),
-        sort_by: Vec::new(),
-        having: None,
-        named_window: Vec::new(),
-        qualify: None,
-        window_before_qualify: false,
-        value_table_mode: None,
-        flavor: SelectFlavor::Standard,
-    };
-    let subquery = Query {
-        with: None,
-        body: Box::new(SetExpr::Select(Box::new(select))),
-        order_by: None,
-        limit_clause: relation.row_filter.is_some().then(barrier),
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
-    };
-    let alias = alias.unwrap_or_else(|| named(&relation.name));
-    TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias: Some(alias), sample: None }
-}
-
-/// A limit that cuts nothing, and that no engine moves a condition below: the caller's own conditions are evaluated on
-/// permitted rows alone. Without it an engine is free to evaluate `1 / (amount - 100) > 0` on hidden rows first, and its
-/// failing would tell that one of them holds 100.
-fn barrier() -> LimitClause {
-    let rows = Expr::Value(Value::Number(i64::MAX.to_string(), false).with_empty_span());
-    LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() }
-}
-
-fn named(name: &str) -> TableAlias {
-    TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: Vec::new(), at: None }
-}
-
-fn table(name: ObjectName) -> TableFactor {
-    TableFactor::Table {
-        name,
-        alias: None,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
     }
 }

@@ -86,6 +86,8 @@ impl QueryEngine {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(disk)
+            // A folder's files are listed anew for each query: a remembered list would hide what came since.
+            .with_object_list_cache_limit(0)
             .build_arc()
             .map_err(|error| QueryError::from_engine(error, &limits))?;
         let pool = tokio::runtime::Builder::new_multi_thread()
@@ -232,6 +234,8 @@ fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {
     // Text as Utf8 rather than Utf8View: every client of Arrow IPC and Parquet reads it.
     config.options_mut().execution.parquet.schema_force_view_types = false;
     config.options_mut().execution.parquet.pushdown_filters = true;
+    // A table's folder may hold folders.
+    config.options_mut().execution.listing_table_ignore_subdirectory = false;
     // What each sort keeps back to merge what it spilled. The default would leave a small pool nothing.
     let kept_back = &mut config.options_mut().execution.sort_spill_reservation_bytes;
     *kept_back = (*kept_back).min(limits.memory_pool_bytes / 16);

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::guard::{self, Namespace};
+use crate::guard::{self, Dialect, Namespace};
 
 const MIB: usize = 1024 * 1024;
 /// Some 80 MB, far beyond what is held.
@@ -28,7 +28,7 @@ fn engine(limits: SqlLimits) -> (QueryEngine, tempfile::TempDir) {
 }
 
 fn approved(engine: &QueryEngine, sql: &str) -> ApprovedSql {
-    guard::approve(sql, &Namespace::default(), engine.limits().max_rows).unwrap()
+    guard::approve(sql, &Namespace::default(), Dialect::DataFusion, engine.limits().max_rows).unwrap()
 }
 
 async fn stream(engine: &QueryEngine, sql: &str) -> Result<QueryStream, QueryError> {

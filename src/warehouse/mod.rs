@@ -12,7 +12,7 @@ use datafusion::datasource::TableProvider;
 
 use crate::error::ErrorKind;
 
-pub use local::{LocalWarehouse, file_table};
+pub use local::{LayoutError, LocalWarehouse, file_table};
 
 /// What can go wrong between a dataset's `source` and its rows.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,8 @@ pub enum WarehouseError {
     BadName { name: String },
     #[error("the warehouse has no table `{schema}.{table}`")]
     UnknownTable { schema: String, table: String },
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     #[error("the warehouse cannot read its data: {0}")]
     Read(#[source] Box<datafusion::error::DataFusionError>),
 }
@@ -34,6 +36,7 @@ impl WarehouseError {
             Self::UnknownWarehouse { .. }
             | Self::BadName { .. }
             | Self::UnknownTable { .. }
+            | Self::Layout(_)
             | Self::Read(_) => ErrorKind::Unavailable,
         }
     }

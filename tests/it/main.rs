@@ -14,6 +14,7 @@ mod documentation;
 mod environment;
 mod exchange;
 mod generate;
+mod guard_corpus;
 mod harness;
 mod linking;
 mod metadata;

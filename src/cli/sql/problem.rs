@@ -81,13 +81,13 @@ fn without_position(message: &str) -> &str {
 mod tests {
     use super::super::split::split;
     use super::*;
-    use crate::guard::{Namespace, approve};
+    use crate::guard::{Dialect, Namespace, approve};
 
     /// The first refused statement of a script, as it is told.
     fn told(script: &str) -> String {
         for statement in split(script) {
             let sql = padded(script, statement);
-            if let Err(refusal) = approve(&sql, &Namespace::default(), 10) {
+            if let Err(refusal) = approve(&sql, &Namespace::default(), Dialect::DataFusion, 10) {
                 return render(&refusal.into(), "x.sql", script);
             }
         }
