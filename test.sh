@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 source docker/setup.sh
 setup
 setup_postgres
+setup_warehouses
 
 # Unoptimised query plans recurse deeply; a thread's usual 2 MB are too few.
 export RUST_MIN_STACK=${RUST_MIN_STACK:-8388608}

@@ -5,6 +5,7 @@
 #   setup_system     the system packages that the build and the scripts need; installs them when root, else names the command
 #   setup_rust       the Rust toolchain that Cargo.toml asks for
 #   setup_postgres   PostgreSQL for the tests that start one; installs it when root, else says what is skipped (test.sh calls it)
+#   setup_warehouses ADBC drivers and a server that answers as Snowflake does, for tests; says what is skipped without (test.sh calls it)
 #   setup_model      the embedding model and ONNX Runtime (docker/model/prepare.sh), and the variables that point to them
 #
 # Everything that is made lies in $STEWARD_CACHE (by default ~/.cache/steward), outside the checkout.
@@ -88,6 +89,17 @@ setup_postgres() {
       DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql
   } >&2 || say "apt-get could not install postgresql (reason above); the tests that need it are skipped"
   hash -r
+}
+
+# Never fails: without them, the tests that need them say that they are skipped.
+setup_warehouses() {
+  local folder=$STEWARD_CACHE/warehouses
+  if docker/warehouses/prepare.sh "$folder"; then
+    export STEWARD_ADBC_DRIVERS=${STEWARD_ADBC_DRIVERS:-$folder/drivers}
+    export STEWARD_FAKESNOW=${STEWARD_FAKESNOW:-$folder/fakesnow/bin/fakesnow}
+  else
+    say "the tests on ADBC drivers and Snowflake are skipped (reason above)"
+  fi
 }
 
 setup_rust() {

@@ -30,6 +30,10 @@ pub struct Dataset {
     pub name: String,
     /// How SQL names it.
     pub relation: String,
+    /// Where its rows are; null where that is not configured.
+    pub warehouse: Option<String>,
+    /// What a query of this warehouse alone may be written in: `datafusion`, `postgresql` or `snowflake`.
+    pub dialect: Option<String>,
     pub description: String,
     pub primary_key: Vec<String>,
     pub synonyms: Vec<String>,
@@ -254,7 +258,7 @@ impl Api {
     ) -> Result<Json<Vec<Dataset>>, ApiError> {
         let list =
             self.0.list_datasets(&caller.0, q.0.as_deref()).await.map_err(failed(&self.0, &caller.0))?;
-        Ok(Json(list.into_iter().map(dataset).collect()))
+        Ok(Json(list.into_iter().map(|found| dataset(&self.0, found)).collect()))
     }
 
     /// Fetch one dataset with its fields; the name is model.dataset.
@@ -265,7 +269,7 @@ impl Api {
         name: Path<String>,
     ) -> Result<Json<Dataset>, ApiError> {
         let found = self.0.get_dataset(&caller.0, &name.0).await.map_err(failed(&self.0, &caller.0))?;
-        Ok(Json(dataset(found)))
+        Ok(Json(dataset(&self.0, found)))
     }
 
     /// List the metrics.
@@ -420,8 +424,11 @@ fn model(item: &semantic::Model) -> Model {
     }
 }
 
-fn dataset((model, item): (String, semantic::Dataset)) -> Dataset {
+fn dataset(engine: &Engine, (model, item): (String, semantic::Dataset)) -> Dataset {
+    let (warehouse, dialect) = engine.home_of(&item).unzip();
     Dataset {
+        warehouse,
+        dialect: dialect.map(str::to_owned),
         relation: format!("{model}.{}", item.name),
         model,
         name: item.name,

@@ -12,12 +12,15 @@ use super::caller::{ApiScope, Caller, failed};
 use super::problem::{ApiError, Problem};
 use super::sql_stream;
 use crate::engine::{Engine, EngineError, SqlOptions};
+use crate::error::ErrorKind;
 use crate::query::Format;
 
 #[derive(Debug, Object)]
 pub struct SqlCheckRequest {
     /// One SELECT.
     pub sql: String,
+    /// As for the run.
+    pub warehouse: Option<String>,
 }
 
 #[derive(Debug, Object)]
@@ -26,6 +29,9 @@ pub struct SqlRunRequest {
     pub sql: String,
     /// Fewer rows than your limit.
     pub max_rows: Option<u32>,
+    /// The warehouse that runs the whole query, written in its dialect. Left out: the one that has every dataset that the
+    /// query names, or the embedded engine, which joins what several have.
+    pub warehouse: Option<String>,
 }
 
 #[derive(Debug, Object)]
@@ -49,6 +55,12 @@ pub struct SqlCheckAnswer {
     pub columns: Vec<ResultColumn>,
     /// The engine's plan.
     pub plan: Option<String>,
+    /// `datafusion`, `postgresql` or `snowflake`: what the query is read and would run as.
+    pub dialect: Option<String>,
+    /// The warehouse that would run it as a whole; null: the embedded engine would.
+    pub warehouse: Option<String>,
+    /// Rows that the warehouse expects; null where it does not say.
+    pub estimated_rows: Option<u64>,
     /// The guard's rule, if it refuses.
     pub rule: Option<String>,
     /// Why it would not run, and what to do.
@@ -141,12 +153,16 @@ impl Api {
             scopes: Vec::new(),
             columns: Vec::new(),
             plan: None,
+            dialect: None,
+            warehouse: None,
+            estimated_rows: None,
             rule: None,
             message: None,
             line: None,
             column: None,
         };
-        match self.0.sql_check(&caller.0, &body.0.sql).await {
+        let SqlCheckRequest { sql, warehouse } = body.0;
+        match self.0.sql_check_with(&caller.0, &sql, SqlOptions { max_rows: None, warehouse }).await {
             Ok(check) => {
                 answer.approved = true;
                 answer.secured_sql = Some(check.secured_sql);
@@ -158,10 +174,13 @@ impl Api {
                     .map(|(name, data_type)| ResultColumn { name, data_type })
                     .collect();
                 answer.plan = Some(check.plan);
+                answer.dialect = Some(check.dialect.to_owned());
+                answer.warehouse = check.warehouse;
+                answer.estimated_rows = check.estimated_rows;
             }
             // A refusal is this operation's answer, not its failure.
             Err(error @ (EngineError::Refused(_) | EngineError::Query(_)))
-                if error.kind() != crate::error::ErrorKind::Internal =>
+                if !matches!(error.kind(), ErrorKind::Internal | ErrorKind::Unavailable) =>
             {
                 answer.message = Some(error.to_string());
                 answer.scopes = error.missing_scope().into_iter().collect();
@@ -187,7 +206,8 @@ impl Api {
     ) -> Result<SqlRunAnswer, ApiError> {
         let failed = failed(&self.0, &caller.0);
         let format = wanted(request.header("accept").unwrap_or_default()).map_err(&failed)?;
-        let options = SqlOptions { max_rows: body.0.max_rows.map(|rows| rows as usize) };
+        let max_rows = body.0.max_rows.map(|rows| rows as usize);
+        let options = SqlOptions { max_rows, warehouse: body.0.warehouse };
         let stream = self.0.sql_stream(&caller.0, &body.0.sql, options).await.map_err(&failed)?;
         let cut = stream.end().and_then(|end| end.truncated_at).map(|rows| format!("rows={rows}"));
         let limit = u64::try_from(stream.max_rows()).ok();

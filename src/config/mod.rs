@@ -8,6 +8,7 @@ mod database_url;
 mod environment;
 mod limits;
 mod llm;
+mod warehouse;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ pub use database_url::{DatabaseUrl, DatabaseUrlError, shown as shown_database};
 pub use environment::{Environment, UnknownEnvironment};
 pub use limits::{SqlLimits, UploadLimits};
 pub use llm::{KeyReference, LlmConfig};
+pub use warehouse::{AdbcConfig, AdbcDialect, Setting, SettingError, SnowflakeConfig, WarehouseConfig};
 
 use crate::auth::SigningAlgorithm;
 use crate::error::ErrorKind;
@@ -99,14 +101,6 @@ pub struct SemanticConfig {
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
     pub dir: PathBuf,
-}
-
-/// Where a warehouse's data is. The key in `warehouses` is the first part of a dataset's `source`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, tag = "kind", rename_all = "snake_case")]
-pub enum WarehouseConfig {
-    /// Parquet, CSV or NDJSON files: `<path>/<schema>/<table>.<ending>`, or a folder of them.
-    Local { path: PathBuf },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -199,6 +193,11 @@ pub enum ConfigError {
          key there, and change it if this configuration was shared"
     )]
     LiteralKey,
+    #[error(
+        "{path}: warehouses.{warehouse}.{key} holds a secret, which no file should; write `env:NAME` or `file:PATH` \
+         and keep the value there"
+    )]
+    SecretInFile { path: String, warehouse: String, key: String },
     #[error("configuration: {message}")]
     Invalid { message: String },
     #[error(
@@ -225,14 +224,16 @@ impl Config {
             let text = std::fs::read_to_string(path)
                 .map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
             // Checked on its own first: a mistake in the file is told with its line.
-            let options = serde_saphyr::options! { with_snippet: llm::may_quote(&text) };
+            let options =
+                serde_saphyr::options! { with_snippet: llm::may_quote(&text) && warehouse::may_quote(&text) };
             serde_saphyr::from_str_with_options::<Option<Self>>(&text, options)
                 .map_err(|error| syntax(&shown, &error))
                 .and_then(|config| match config {
                     Some(config) if config.database_url.has_password() => {
                         Err(ConfigError::PasswordInFile { path: shown.clone() })
                     }
-                    _ => Ok(()),
+                    Some(config) => no_literal_secret(&config, &shown),
+                    None => Ok(()),
                 })?;
             let value: Option<serde_json::Value> =
                 serde_saphyr::from_str(&text).map_err(|error| syntax(&shown, &error))?;
@@ -275,6 +276,16 @@ impl Config {
             false => self.embedding.models_dir.clone(),
         }
     }
+}
+
+/// C1 for warehouses.
+fn no_literal_secret(config: &Config, path: &str) -> Result<(), ConfigError> {
+    for (name, warehouse) in &config.warehouses {
+        if let Some(key) = warehouse.literal_secret() {
+            return Err(ConfigError::SecretInFile { path: path.to_owned(), warehouse: name.clone(), key });
+        }
+    }
+    Ok(())
 }
 
 /// The reader's messages show the lines around a mistake (C2).
@@ -360,6 +371,9 @@ mod tests {
             "database_url: postgres://u:hunter2@h:bad/d",
             "database_url: postgres://u:hunter2@h/d\nserver: {lisen: x}",
             "server: {lisen: x}\ndatabase_url: postgres://u:hunter2@h/d",
+            "server: {lisen: x}\nwarehouses: {s: {kind: snowflake, password: hunter2}}",
+            "warehouses:\n  s:\n    kind: snowflake\n    pasword: hunter2",
+            "warehouses:\n  s:\n    kind: adbc\n    dialekt: x\n    options:\n      private_key: hunter2",
             "database_url: [postgres://u:hunter2@h/d]",
             "database_url: \"postgres://u:hunter2@h/d",
         ] {
@@ -387,6 +401,32 @@ mod tests {
         let config = load("llm: {base_url: \"http://h/v1\", api_key: env:KEY, model: m}").unwrap();
         assert_eq!(config.llm.unwrap().api_key, KeyReference::At("env:KEY".to_owned()));
         assert_eq!(load("").unwrap().llm, None);
+    }
+
+    #[test]
+    fn a_warehouse_is_told_where_its_secrets_are_and_a_literal_one_is_refused() {
+        let adbc = |uri: &str| {
+            format!(
+                "warehouses: {{pg: {{kind: adbc, driver: d, dialect: postgresql, options: {{uri: \"{uri}\"}}}}}}"
+            )
+        };
+        assert!(load(&adbc("env:PG_URI")).is_ok());
+        for uri in ["postgresql://u:hunter2@h/d", "postgresql://u:hunter2@h:bad/d", "host=h password=hunter2"]
+        {
+            let error = load(&adbc(uri)).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+            assert!(error.to_string().contains("env:NAME"), "{error}");
+        }
+        let snowflake =
+            load("warehouses: {s: {kind: snowflake, password: hunter2}}").unwrap_err().to_string();
+        assert!(snowflake.contains("warehouses.s.password") && !snowflake.contains("hunter2"), "{snowflake}");
+        assert!(load("warehouses: {s: {kind: snowflake, pasword: \"env:X\"}}").is_err());
+        assert!(
+            load("warehouses: {s: {kind: adbc, driver: d, dialect: oracle}}")
+                .unwrap_err()
+                .to_string()
+                .contains("postgresql")
+        );
     }
 
     #[test]

@@ -214,7 +214,7 @@ impl EngineError {
             Self::AuditQuery(AuditError::Store(_)) => {
                 "the service database does not answer; try again".to_owned()
             }
-            Self::Warehouse(WarehouseError::Read(_)) => {
+            Self::Warehouse(WarehouseError::Read(_) | WarehouseError::Layout(_)) => {
                 "the warehouse cannot read the data of this dataset; tell its operator".to_owned()
             }
             Self::Generation { cause, .. } if !matches!(**cause, Self::Refused(_) | Self::Query(_)) => {

@@ -23,8 +23,9 @@ mod semantics;
 mod served;
 mod sql;
 mod users;
+mod warehouses;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -40,7 +41,6 @@ use crate::llm::Llm;
 use crate::query::QueryEngine;
 use crate::rag::Rag;
 use crate::store::Store;
-use crate::warehouse::Warehouse;
 
 pub use actions::{ActionAnswer, ActionCall, ActionSummary, Respond};
 pub use admin::NewSecret;
@@ -94,7 +94,7 @@ pub struct Engine {
     query: QueryEngine,
     /// Absent: nothing is generated.
     llm: Option<Llm>,
-    warehouses: BTreeMap<String, Arc<dyn Warehouse>>,
+    warehouses: warehouses::Warehouses,
     responses_dir: PathBuf,
     /// Held while a table is made or swept, so that none is removed before its document names it.
     response_files: tokio::sync::Mutex<()>,
@@ -263,3 +263,5 @@ impl<T> Done<T> {
 mod access_tests;
 #[cfg(test)]
 mod policy_tests;
+#[cfg(test)]
+mod warehouse_tests;

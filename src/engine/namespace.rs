@@ -6,16 +6,16 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema};
 use datafusion::datasource::{MemTable, TableProvider};
 
-use super::served::{CallerJudge, View};
+use super::served::{CallerJudge, Part, View};
 use super::{Context, Engine, EngineError};
 use crate::auth::Operation;
 use crate::guard::{ApprovedSql, Argument, Column, Namespace, Relation, TableCall, TableFunction};
 use crate::query::Tables;
-use crate::semantic;
-use crate::warehouse::WarehouseError;
+use crate::semantic::{self, Dataset, Field, Model};
+use crate::warehouse::{QueryTag, WarehouseError};
 
 const INFORMATION_SCHEMA: &str = "information_schema";
 const SEMANTIC: &str = "semantic";
@@ -45,8 +45,7 @@ impl Engine {
     ) -> Result<Namespace, EngineError> {
         let principal = &context.principal;
         let may_read = Operation::ListDatasets.authorize(principal, None).is_ok();
-        let judge = CallerJudge { principal: principal.clone(), may_read, view: view.clone() };
-        let mut namespace = Namespace::over(view.relations(), Arc::new(judge));
+        let mut namespace = self.datasets(context, view.here());
         if may_read {
             for name in semantic::TABLE_NAMES {
                 if let Some(schema) = view.tables.schema(name) {
@@ -72,9 +71,17 @@ impl Engine {
         Ok(namespace)
     }
 
+    /// The datasets that this caller's SQL may name, in the form of one engine.
+    pub(super) fn datasets(&self, context: &Context, part: Arc<Part>) -> Namespace {
+        let principal = context.principal.clone();
+        let may_read = Operation::ListDatasets.authorize(&principal, None).is_ok();
+        Namespace::over(part.relations(), Arc::new(CallerJudge { principal, may_read, part }))
+    }
+
     /// Opens what an approved query reads, and nothing else.
     pub(super) async fn tables(
         &self,
+        context: &Context,
         sql: &ApprovedSql,
         namespace: &Namespace,
         view: &Arc<View>,
@@ -89,7 +96,7 @@ impl Engine {
                     memory(if name == "tables" { tables } else { columns })?
                 }
                 RESPONSES => self.response_provider(name).await?,
-                model => self.dataset_provider(view, model, name).await?,
+                model => self.dataset_provider(context, view, model, name).await?,
             };
             tables.push(((schema.clone(), name.clone()), provider));
         }
@@ -101,26 +108,20 @@ impl Engine {
 
     async fn dataset_provider(
         &self,
+        context: &Context,
         view: &View,
         model: &str,
         dataset: &str,
     ) -> Result<Arc<dyn TableProvider>, EngineError> {
-        let found =
-            view.models.iter().find(|known| known.name == model).and_then(|known| known.dataset(dataset));
-        let source = &found.ok_or(EngineError::Interrupted)?.relation;
-        let parts: Vec<&str> = source.split('.').map(str::trim).collect();
-        let default = self.warehouses.keys().next().map(String::as_str).unwrap_or_default();
-        let (warehouse, schema, table) = match parts.as_slice() {
-            [table] => (default, model, *table),
-            [schema, table] => (default, *schema, *table),
-            [warehouse, schema, table] => (*warehouse, *schema, *table),
-            _ => return Err(WarehouseError::BadName { name: source.clone() }.into()),
-        };
-        let Some(opened) = self.warehouses.get(warehouse) else {
-            let known = self.warehouses.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(WarehouseError::UnknownWarehouse { name: warehouse.to_owned(), known }.into());
-        };
-        Ok(opened.table(schema, table).await?)
+        let model = view.models.iter().find(|known| known.name == model).ok_or(EngineError::Interrupted)?;
+        let found = model.dataset(dataset).ok_or(EngineError::Interrupted)?;
+        let place = self.warehouses.place(model, found)?;
+        let warehouse = self.warehouses.get(&place.warehouse)?;
+        let provider = warehouse.table(&place.schema, &place.table, &tag(context)).await?;
+        if warehouse.remote().is_some() {
+            has_columns(&provider.schema(), model, found)?;
+        }
+        Ok(provider)
     }
 
     fn actions_batch(&self) -> Result<RecordBatch, EngineError> {
@@ -199,6 +200,27 @@ async fn answer(call: &TableCall, view: &Arc<View>) -> Result<Arc<dyn TableProvi
     memory(tokio::task::spawn_blocking(found).await?)
 }
 
+/// Who asks, as a warehouse's server is told.
+pub(super) fn tag(context: &Context) -> QueryTag {
+    QueryTag { client: context.principal.client_id.to_string(), request_id: context.request_id.clone() }
+}
+
+/// A field that is a column by itself is told by name; the engine's own message would list columns that are not
+/// published.
+fn has_columns(schema: &Schema, model: &Model, dataset: &Dataset) -> Result<(), WarehouseError> {
+    let plain = |field: &&Field| {
+        let text = field.expression.text_for_engine();
+        text.is_some_and(|text| text == field.name || text == semantic::quote(&field.name))
+    };
+    match dataset.fields.iter().filter(plain).find(|field| schema.index_of(&field.name).is_err()) {
+        None => Ok(()),
+        Some(field) => Err(WarehouseError::UnknownColumn {
+            dataset: format!("{}.{}", model.name, dataset.name),
+            column: field.name.clone(),
+        }),
+    }
+}
+
 fn names(schema: &Schema) -> Vec<String> {
     schema.fields().iter().map(|field| field.name().clone()).collect()
 }
@@ -216,9 +238,9 @@ fn plain(schema: &str, name: &str, columns: impl IntoIterator<Item = String>) ->
 }
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> Result<RecordBatch, EngineError> {
-    let fields: Vec<Field> = columns
+    let fields: Vec<ArrowField> = columns
         .iter()
-        .map(|(name, array)| Field::new(*name, DataType::clone(array.data_type()), true))
+        .map(|(name, array)| ArrowField::new(*name, DataType::clone(array.data_type()), true))
         .collect();
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.into_iter().map(|(_, array)| array).collect())
         .map_err(|_| EngineError::Interrupted)

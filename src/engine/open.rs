@@ -1,25 +1,24 @@
 //! Opening the engine from a configuration.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use secrecy::SecretString;
 
 use super::reload::{self, Watch};
+use super::warehouses::Warehouses;
 use super::{Engine, Served};
 use crate::actions::{ActionCatalog, Caller};
 use crate::audit::Audit;
 use crate::auth::{
     Auth, AuthConfig, Clock, KeyError, KeyFolder, KeySource, PasswordGrantConfig, RefreshLifetimes,
 };
-use crate::config::{Config, WarehouseConfig};
+use crate::config::Config;
 use crate::llm::Llm;
 use crate::query::QueryEngine;
 use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
 use crate::semantic::Catalog;
 use crate::store::Store;
-use crate::warehouse::{LocalWarehouse, Warehouse};
 
 /// Which parts to open. A command line tool beside a running service leaves out what only one process may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +41,7 @@ impl Engine {
         crate::store::create_private_folder(&config.data_dir)?;
         let store = Store::open(&config.database_url, &config.data_dir).await?;
         let query = QueryEngine::new(config.sql.clone(), &config.data_dir.join("spill"))?;
-        let mut warehouses: BTreeMap<String, Arc<dyn Warehouse>> = BTreeMap::new();
-        for (name, warehouse) in &config.warehouses {
-            let WarehouseConfig::Local { path } = warehouse;
-            warehouses
-                .insert(name.clone(), Arc::new(LocalWarehouse::new(path.clone(), query.state().clone())));
-        }
+        let warehouses = Warehouses::open(&config, &query)?;
         let folder = config.semantic.dir.clone();
         let (served, stamp) = tokio::task::spawn_blocking(move || {
             // Taken before the files are read, so that a change in between is seen later.

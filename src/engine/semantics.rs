@@ -59,6 +59,11 @@ impl Engine {
         .await
     }
 
+    /// The warehouse that a dataset lives in, and the dialect of SQL that runs there; nothing where it is not configured.
+    pub fn home_of(&self, dataset: &Dataset) -> Option<(String, &'static str)> {
+        self.warehouses.shown(dataset)
+    }
+
     /// `name` is `model.dataset`, or `dataset` where that is unique.
     pub async fn get_dataset(&self, context: &Context, name: &str) -> Result<Of<Dataset>, EngineError> {
         self.perform(context, Operation::GetDataset, None, async {

@@ -3,16 +3,20 @@
 //! V1 A served catalog never changes: who holds a view keeps it to the end of the request.
 //! V2 Nothing in here is about one caller; what is, such as claims, comes in when a relation is judged.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use datafusion::datasource::TableProvider;
-use datafusion::sql::sqlparser::ast::{Expr, Value};
+use datafusion::sql::sqlparser;
+use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
+use datafusion::sql::sqlparser::ast::{CaseWhen, Expr, Ident, Value};
+use datafusion::sql::sqlparser::dialect::{PostgreSqlDialect, SnowflakeDialect};
 
 use super::Engine;
 use super::linking::Linking;
 use super::semantic_table::SemanticTable;
 use crate::auth::{Operation, Principal, Sensitivity};
-use crate::guard::{Column, Judge, Relation, SharedRelations, Verdict};
+use crate::guard::{Column, Dialect, Judge, Relation, SharedRelations, Verdict};
 use crate::semantic::compile::Compiler;
 use crate::semantic::{self, Catalog, Dataset, Field, Finder, Model, Policy, Severity, Tables};
 
@@ -36,10 +40,20 @@ pub(super) struct View {
 /// What is made of the models alone, and hence shared by clearances that see the same.
 #[derive(Debug)]
 struct Prepared {
-    relations: Arc<SharedRelations>,
-    policies: Vec<Policies>,
+    /// As the embedded engine reads them.
+    here: Arc<Part>,
+    /// As a warehouse reads its own, by its name; made when first asked for.
+    there: Mutex<HashMap<String, Arc<Part>>>,
     finder: OnceLock<Finder>,
     compiler: OnceLock<Compiler>,
+}
+
+/// All relations in one dialect, with what is enforced on them.
+#[derive(Debug)]
+pub(super) struct Part {
+    relations: Arc<SharedRelations>,
+    /// By position of the relation.
+    policies: Vec<Policies>,
 }
 
 /// What is enforced on one relation.
@@ -99,20 +113,35 @@ impl Engine {
 
 impl Prepared {
     fn new(models: &[Arc<Model>]) -> Self {
+        Self {
+            here: Arc::new(Part::new(models, Dialect::DataFusion, |_, _| Vec::new())),
+            there: Mutex::default(),
+            finder: OnceLock::new(),
+            compiler: OnceLock::new(),
+        }
+    }
+}
+
+impl Part {
+    /// `source` gives the parts of a dataset's physical name where the part's engine has it, none where it has not.
+    fn new(
+        models: &[Arc<Model>],
+        dialect: Dialect,
+        source: impl Fn(&Model, &Dataset) -> Vec<String>,
+    ) -> Self {
         let (mut relations, mut policies) = (Vec::new(), Vec::new());
         for model in models {
             for dataset in &model.datasets {
-                let (relation, enforced) = relation(model, dataset);
+                let (relation, enforced) = relation(model, dataset, dialect, source(model, dataset));
                 relations.push(relation);
                 policies.push(enforced);
             }
         }
-        Self {
-            relations: Arc::new(SharedRelations::new(relations)),
-            policies,
-            finder: OnceLock::new(),
-            compiler: OnceLock::new(),
-        }
+        Self { relations: Arc::new(SharedRelations::new(relations)), policies }
+    }
+
+    pub fn relations(&self) -> Arc<SharedRelations> {
+        self.relations.clone()
     }
 }
 
@@ -137,8 +166,21 @@ impl View {
         Arc::new(Self::new(models, tables, prepared))
     }
 
-    pub fn relations(&self) -> Arc<SharedRelations> {
-        self.prepared.relations.clone()
+    /// Every relation as the embedded engine reads it.
+    pub fn here(&self) -> Arc<Part> {
+        self.prepared.here.clone()
+    }
+
+    /// Every relation as `warehouse` reads it; `source` gives the physical names of those that it has.
+    pub fn there(
+        &self,
+        warehouse: &str,
+        dialect: Dialect,
+        source: impl Fn(&Model, &Dataset) -> Vec<String>,
+    ) -> Arc<Part> {
+        let mut there = self.prepared.there.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = there.entry(warehouse.to_owned());
+        made.or_insert_with(|| Arc::new(Part::new(&self.models, dialect, source))).clone()
     }
 
     /// Whether callers see only some rows, or some masks, of a dataset.
@@ -165,15 +207,15 @@ impl View {
 }
 
 /// The relation of a dataset, without what depends on the caller.
-fn relation(model: &Model, dataset: &Dataset) -> (Relation, Policies) {
+fn relation(model: &Model, dataset: &Dataset, dialect: Dialect, source: Vec<String>) -> (Relation, Policies) {
     let mut columns = Vec::with_capacity(dataset.fields.len());
     let mut policies = Policies { row_filter: dataset.row_filter.clone(), masks: Vec::new() };
     for field in &dataset.fields {
         let expression = if field.is_masked {
             policies.masks.extend(field.mask.clone().map(|mask| (columns.len(), mask)));
-            Some(null())
+            Some(no_value(field, dialect))
         } else {
-            match expression_of(field) {
+            match expression_of(field, dialect) {
                 Some(expression) => expression,
                 // In the language of another tool: known, described, and not a column.
                 None => continue,
@@ -184,7 +226,7 @@ fn relation(model: &Model, dataset: &Dataset) -> (Relation, Policies) {
     let relation = Relation {
         schema: model.name.clone(),
         name: dataset.name.clone(),
-        source: Vec::new(),
+        source,
         columns,
         row_filter: None,
         missing_scope: None,
@@ -193,16 +235,50 @@ fn relation(model: &Model, dataset: &Dataset) -> (Relation, Policies) {
 }
 
 /// `Some(None)` is the physical column of the same name.
-fn expression_of(field: &Field) -> Option<Option<Expr>> {
-    let text = field.expression.text_for_engine()?;
+fn expression_of(field: &Field, dialect: Dialect) -> Option<Option<Expr>> {
+    let own = match dialect {
+        Dialect::DataFusion => None,
+        Dialect::PostgreSql => Some("POSTGRESQL"),
+        Dialect::Snowflake => Some("SNOWFLAKE"),
+    };
+    let text = match own.and_then(|own| field.expression.dialects.iter().find(|(name, _)| name == own)) {
+        Some((_, text)) => text.as_str(),
+        // PostgreSQL's is also what the embedded engine reads in want of a better one.
+        None => field.expression.text_for_engine()?,
+    };
     if text == field.name || text == semantic::quote(&field.name) {
         return Some(None);
     }
-    semantic::parse_expression(text).ok().map(Some)
+    match dialect {
+        Dialect::DataFusion => semantic::parse_expression(text).ok(),
+        Dialect::PostgreSql => parsed(&PostgreSqlDialect {}, text),
+        Dialect::Snowflake => parsed(&SnowflakeDialect, text),
+    }
+    .map(Some)
 }
 
-fn null() -> Expr {
-    Expr::Value(Value::Null.with_empty_span())
+/// One whole expression.
+fn parsed(dialect: &dyn sqlparser::dialect::Dialect, text: &str) -> Option<Expr> {
+    let mut parser = sqlparser::parser::Parser::new(dialect).try_with_sql(text).ok()?;
+    let expression = parser.parse_expr().ok()?;
+    (parser.peek_token().token == sqlparser::tokenizer::Token::EOF).then_some(expression)
+}
+
+/// NULL of the field's own type, which functions over it need; nothing of the column is read for it.
+fn no_value(field: &Field, dialect: Dialect) -> Expr {
+    let result = match expression_of(field, dialect) {
+        Some(Some(expression)) => expression,
+        Some(None) => Expr::Identifier(Ident::with_quote('"', dialect.published(&field.name))),
+        None => return Expr::Value(Value::Null.with_empty_span()),
+    };
+    let condition = Expr::Value(Value::Boolean(false).with_empty_span());
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result }],
+        else_result: None,
+    }
 }
 
 /// Judges the relations of a view for one caller.
@@ -210,7 +286,7 @@ pub(super) struct CallerJudge {
     pub principal: Arc<Principal>,
     /// Whether the caller may read about every dataset of its clearance.
     pub may_read: bool,
-    pub view: Arc<View>,
+    pub part: Arc<Part>,
 }
 
 impl CallerJudge {
@@ -237,7 +313,7 @@ impl Judge for CallerJudge {
                 _ => Verdict::Absent,
             };
         }
-        let Some(policies) = self.view.prepared.policies.get(position) else { return Verdict::Absent };
+        let Some(policies) = self.part.policies.get(position) else { return Verdict::Absent };
         let claims = &self.principal.claims;
         let no_row = || Expr::Value(Value::Boolean(false).with_empty_span());
         Verdict::Open {
@@ -248,7 +324,7 @@ impl Judge for CallerJudge {
             masks: policies
                 .masks
                 .iter()
-                .map(|(at, mask)| (*at, mask.for_claims(claims).unwrap_or_else(null)))
+                .filter_map(|(at, mask)| Some((*at, mask.for_claims(claims)?)))
                 .collect(),
         }
     }

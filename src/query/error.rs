@@ -8,6 +8,7 @@ use super::growth::TooMuchGrowth;
 use crate::config::SqlLimits;
 use crate::error::ErrorKind;
 use crate::semantic::did_you_mean;
+use crate::warehouse::RemoteError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -31,6 +32,9 @@ pub enum QueryError {
     Spill { limit_bytes: u64 },
     #[error(transparent)]
     Growth(#[from] TooMuchGrowth),
+    /// A warehouse with an engine of its own.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     #[error(
         "nobody took rows of the result for {seconds} s, so the query was ended; read it without pauses, or ask for less"
     )]
@@ -62,6 +66,7 @@ impl QueryError {
                 ErrorKind::TooLarge
             }
             Self::TooManyQueries { .. } => ErrorKind::RateLimited,
+            Self::Remote(error) => error.kind(),
             Self::Engine(_) | Self::Crashed | Self::Threads(_) => ErrorKind::Internal,
             Self::SpillFolder(error) => ErrorKind::of_io(error),
         }
@@ -95,6 +100,9 @@ impl QueryError {
             DataFusionError::External(inner) if inner.is::<TooMuchGrowth>() => {
                 inner.downcast_ref::<TooMuchGrowth>().map_or(Self::Crashed, |growth| Self::Growth(*growth))
             }
+            DataFusionError::External(inner) if inner.is::<RemoteError>() => inner
+                .downcast_ref::<RemoteError>()
+                .map_or(Self::Crashed, |remote| Self::Remote(remote.clone())),
             DataFusionError::Execution(message) => Self::Run { message: plain(message) },
             DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
                 ArrowError::DivideByZero

@@ -25,6 +25,7 @@ use datafusion::catalog::{
     MemorySchemaProvider, SchemaProvider,
 };
 use datafusion::datasource::TableProvider;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
@@ -32,13 +33,15 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
+use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::SqlLimits;
 use crate::guard::{ApprovedSql, PHYSICAL_CATALOG};
+use crate::warehouse::RemoteError;
 use growth::BoundGrowth;
 use spill::SpillFolder;
-use stream::Job;
+use stream::{Job, Source};
 
 pub use encode::{Encoder, Format, encode};
 pub use error::QueryError;
@@ -47,6 +50,23 @@ pub use stream::{HELD_BYTES, QueryStream, StopReason, StreamEnd, StreamReport};
 
 /// What a relation is read from: `(schema, name)` as the guard wrote it, and its rows.
 pub type Tables = Vec<((String, String), Arc<dyn TableProvider>)>;
+
+/// A query that a warehouse runs as a whole: what starts it there.
+pub type Whole = BoxFuture<'static, Result<SendableRecordBatchStream, RemoteError>>;
+
+/// Where the rows of a query come from.
+pub enum Origin {
+    /// From here, over these tables.
+    Here(Tables),
+    /// From the warehouse that the query was approved for.
+    There(Whole),
+}
+
+impl From<Tables> for Origin {
+    fn from(tables: Tables) -> Self {
+        Self::Here(tables)
+    }
+}
 
 /// A finished result.
 #[derive(Debug, Clone)]
@@ -123,11 +143,14 @@ impl QueryEngine {
         &self,
         client: &str,
         sql: &ApprovedSql,
-        tables: Tables,
+        origin: impl Into<Origin>,
     ) -> Result<QueryStream, QueryError> {
         let permit = self.admit(client)?;
-        let state = self.session(tables)?;
-        let job = Job { state, sql: sql.clone(), limits: self.limits.clone(), permit };
+        let source = match origin.into() {
+            Origin::Here(tables) => Source::Session(Box::new(self.session(tables)?)),
+            Origin::There(whole) => Source::Warehouse(whole),
+        };
+        let job = Job { source, sql: sql.clone(), limits: self.limits.clone(), permit };
         let pool = self.pool.as_ref().ok_or(QueryError::Crashed)?;
         QueryStream::open(pool.handle(), job).await
     }

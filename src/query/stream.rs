@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{QueryError, QueryResult};
+use super::{QueryError, QueryResult, Whole};
 use crate::config::SqlLimits;
 use crate::error::ErrorKind;
 use crate::guard::ApprovedSql;
@@ -90,10 +90,16 @@ pub struct QueryStream {
 
 /// What a query takes to run.
 pub(super) struct Job {
-    pub state: SessionState,
+    pub source: Source,
     pub sql: ApprovedSql,
     pub limits: SqlLimits,
     pub permit: OwnedSemaphorePermit,
+}
+
+/// What runs it.
+pub(super) enum Source {
+    Session(Box<SessionState>),
+    Warehouse(Whole),
 }
 
 impl QueryStream {
@@ -232,7 +238,7 @@ struct Tally {
 
 impl Job {
     async fn run(
-        self,
+        mut self,
         sender: mpsc::Sender<RecordBatch>,
         tell: oneshot::Sender<Result<StreamEnd, QueryError>>,
         gate: oneshot::Receiver<AtEnd>,
@@ -250,9 +256,9 @@ impl Job {
                 done.unwrap_or(Err(Stop::Failed(QueryError::Crashed)))
             }
         };
-        let Self { state, permit, .. } = self;
+        let Self { source, permit, .. } = self;
         // T1: all work has ended here.
-        drop((state, permit));
+        drop((source, permit));
         let elapsed = started.elapsed();
         let Tally { rows, bytes, truncated_at } = tally;
         let (stopped, result) = match outcome {
@@ -268,14 +274,19 @@ impl Job {
         }
     }
 
-    async fn produce(&self, sender: &mpsc::Sender<RecordBatch>, tally: &mut Tally) -> Result<(), Stop> {
+    async fn produce(&mut self, sender: &mpsc::Sender<RecordBatch>, tally: &mut Tally) -> Result<(), Stop> {
         let limits = &self.limits;
         let failed = |error| Stop::Failed(QueryError::from_engine(error, limits));
-        let logical = super::plan(&self.state, &self.sql, limits).await?;
-        let physical = self.state.create_physical_plan(&logical).await.map_err(failed)?;
-        let physical = spillable(physical).map_err(failed)?;
-        let mut stream = execute_stream(physical, self.state.task_ctx()).map_err(failed)?;
-        self.send(sender, RecordBatch::new_empty(stream.schema())).await?;
+        let mut stream = match &mut self.source {
+            Source::Warehouse(whole) => whole.await.map_err(QueryError::from)?,
+            Source::Session(state) => {
+                let logical = super::plan(state, &self.sql, limits).await?;
+                let physical = state.create_physical_plan(&logical).await.map_err(failed)?;
+                let physical = spillable(physical).map_err(failed)?;
+                execute_stream(physical, state.task_ctx()).map_err(failed)?
+            }
+        };
+        send(sender, RecordBatch::new_empty(stream.schema()), limits).await?;
         while let Some(batch) = stream.next().await {
             let mut batch = batch.map_err(failed)?;
             let left = self.sql.max_rows() - tally.rows;
@@ -288,7 +299,7 @@ impl Job {
                 if tally.bytes + bytes > limits.max_result_bytes as u64 {
                     return Err(QueryError::ResultTooLarge { limit_bytes: limits.max_result_bytes }.into());
                 }
-                self.send(sender, batch).await?;
+                send(sender, batch, limits).await?;
                 tally.rows += rows;
                 tally.bytes += bytes;
             }
@@ -298,15 +309,19 @@ impl Job {
         }
         Ok(())
     }
+}
 
-    /// T3.
-    async fn send(&self, sender: &mpsc::Sender<RecordBatch>, batch: RecordBatch) -> Result<(), Stop> {
-        let seconds = self.limits.reader_idle_seconds;
-        match tokio::time::timeout(Duration::from_secs(seconds), sender.send(batch)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Stop::HungUp),
-            Err(_) => Err(QueryError::SlowReader { seconds }.into()),
-        }
+/// T3.
+async fn send(
+    sender: &mpsc::Sender<RecordBatch>,
+    batch: RecordBatch,
+    limits: &SqlLimits,
+) -> Result<(), Stop> {
+    let seconds = limits.reader_idle_seconds;
+    match tokio::time::timeout(Duration::from_secs(seconds), sender.send(batch)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Stop::HungUp),
+        Err(_) => Err(QueryError::SlowReader { seconds }.into()),
     }
 }
 

@@ -89,21 +89,18 @@ fn literals_of(claim: &Value) -> Option<Vec<Expr>> {
 /// escape, and the printer takes a doubled quote for one that is escaped already. So neither stands in a literal.
 fn text_literal(text: &str) -> Expr {
     let literal = |part: &str| Expr::Value(SqlValue::SingleQuotedString(part.to_owned()).with_empty_span());
-    let mut parts = text.split_inclusive(['\'', '\\']).map(|part| {
-        let (plain, odd) = match part.chars().next_back() {
-            Some(last @ ('\'' | '\\')) => (&part[..part.len() - 1], Some(last)),
-            _ => (part, None),
-        };
-        let odd = odd.map(|odd| parse_expression(&format!("chr({})", odd as u32)));
-        match odd {
-            Some(Ok(odd)) => concat(literal(plain), odd),
+    let mut parts = Vec::new();
+    for part in text.split_inclusive(['\'', '\\']) {
+        let odd = part.chars().next_back().filter(|last| matches!(last, '\'' | '\\'));
+        parts.push(literal(odd.map_or(part, |_| &part[..part.len() - 1])));
+        if let Some(odd) = odd {
             // `chr(39)` and `chr(92)` parse; were it otherwise, NULL permits nothing.
-            Some(Err(_)) => Expr::Value(SqlValue::Null.with_empty_span()),
-            None => literal(plain),
+            let null = || Expr::Value(SqlValue::Null.with_empty_span());
+            parts.push(parse_expression(&format!("chr({})", odd as u32)).unwrap_or_else(|_| null()));
         }
-    });
-    let first = parts.next().unwrap_or_else(|| literal(""));
-    match parts.fold(first, concat) {
+    }
+    // One after the other, as the printed text is read again: the guard compares the trees.
+    match parts.into_iter().reduce(concat).unwrap_or_else(|| literal("")) {
         one @ Expr::Value(_) => one,
         several => Expr::Nested(Box::new(several)),
     }

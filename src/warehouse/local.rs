@@ -31,7 +31,7 @@ use url::Url;
 
 use self::layout::{ENDINGS, Layout};
 use self::store::Files;
-use super::{Warehouse, WarehouseError};
+use super::{QueryTag, Warehouse, WarehouseError};
 
 pub use layout::LayoutError;
 
@@ -105,7 +105,12 @@ fn check_name(name: &str) -> Result<(), WarehouseError> {
 
 #[async_trait]
 impl Warehouse for LocalWarehouse {
-    async fn table(&self, schema: &str, table: &str) -> Result<Arc<dyn TableProvider>, WarehouseError> {
+    async fn table(
+        &self,
+        schema: &str,
+        table: &str,
+        _: &QueryTag,
+    ) -> Result<Arc<dyn TableProvider>, WarehouseError> {
         check_name(schema)?;
         check_name(table)?;
         let unknown = || WarehouseError::UnknownTable { schema: schema.to_owned(), table: table.to_owned() };

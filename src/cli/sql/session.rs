@@ -53,7 +53,13 @@ impl Session {
 
     /// One statement of the user's.
     pub async fn query(&self, sql: &str) -> Result<QueryResult, EngineError> {
-        self.engine.sql_run(&self.context(), sql, SqlOptions { max_rows: Some(self.max_rows) }).await
+        self.engine
+            .sql_run(
+                &self.context(),
+                sql,
+                SqlOptions { max_rows: Some(self.max_rows), ..SqlOptions::default() },
+            )
+            .await
     }
 
     /// A look-up of the shell's own.

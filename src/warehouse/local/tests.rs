@@ -52,7 +52,7 @@ impl Fixture {
             .with_create_default_catalog_and_schema(true)
             .with_default_catalog_and_schema("datafusion", "public");
         let context = SessionContext::new_with_config_rt(config, self.state.runtime_env().clone());
-        context.register_table("t", self.warehouse.table("s", table).await?).unwrap();
+        context.register_table("t", self.warehouse.table("s", table, &QueryTag::default()).await?).unwrap();
         Ok(context)
     }
 
@@ -71,7 +71,7 @@ impl Fixture {
     }
 
     async fn error(&self, table: &str) -> String {
-        self.warehouse.table("s", table).await.unwrap_err().to_string()
+        self.warehouse.table("s", table, &QueryTag::default()).await.unwrap_err().to_string()
     }
 }
 
@@ -133,9 +133,9 @@ async fn folders_are_nested_at_will_and_what_is_hidden_or_empty_is_not_there() {
     fixture.text("nothing/a.parquet", "");
     assert!(fixture.error("nothing").await.contains("no table"));
     for name in ["..", "../s/f", "_temporary", ".f", "", "f/2013", "f.parquet", "ü"] {
-        let error = fixture.warehouse.table("s", name).await.unwrap_err();
+        let error = fixture.warehouse.table("s", name, &QueryTag::default()).await.unwrap_err();
         assert!(matches!(error, WarehouseError::BadName { .. }), "{name}: {error}");
-        assert!(fixture.warehouse.table(name, "f").await.is_err(), "{name}");
+        assert!(fixture.warehouse.table(name, "f", &QueryTag::default()).await.is_err(), "{name}");
     }
 }
 
@@ -264,13 +264,13 @@ async fn a_link_that_leaves_the_root_is_refused_and_one_within_is_followed() {
     symlink(outside.join("o.parquet"), fixture.path("one/b.parquet")).unwrap();
     symlink("../../outside/o.parquet", fixture.path("relative.parquet")).unwrap();
     for table in ["file", "folder", "mixed", "one", "relative"] {
-        let error = fixture.warehouse.table("s", table).await.unwrap_err();
+        let error = fixture.warehouse.table("s", table, &QueryTag::default()).await.unwrap_err();
         assert!(matches!(error, WarehouseError::Layout(LayoutError::Outside { .. })), "{table}: {error}");
         let text = error.to_string();
         assert!(!text.contains(fixture.folder.path().to_str().unwrap()), "{text}");
     }
     symlink(&outside, fixture.folder.path().join("root/schema")).unwrap();
-    let error = fixture.warehouse.table("schema", "o").await.unwrap_err();
+    let error = fixture.warehouse.table("schema", "o", &QueryTag::default()).await.unwrap_err();
     assert!(matches!(error, WarehouseError::Layout(LayoutError::Outside { .. })), "{error}");
     // A circle ends.
     fixture.parquet("circle/a.parquet", vec![("n", ints(&[1]))]);
@@ -362,7 +362,7 @@ async fn a_lance_dataset_with_a_link_that_leaves_the_root_is_refused() {
         symlink(outside.join("l.lance").join(&name), fixture.path("part.lance").join(&name)).unwrap();
     }
     for table in ["l", "part"] {
-        let error = fixture.warehouse.table("s", table).await.unwrap_err();
+        let error = fixture.warehouse.table("s", table, &QueryTag::default()).await.unwrap_err();
         assert!(matches!(error, WarehouseError::Layout(LayoutError::Outside { .. })), "{table}: {error}");
     }
 }

@@ -1,0 +1,43 @@
+//! Files.
+
+use std::sync::Arc;
+
+use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::prelude::SessionContext;
+
+use super::super::LocalWarehouse;
+use super::contract::{self, Subject};
+
+#[tokio::test]
+async fn files_keep_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = SessionContext::new();
+    let seen = "arrow_cast('2020-02-29T08:11:12Z', 'Timestamp(Microsecond, Some(\"UTC\"))')";
+    let every = format!(
+        "SELECT arrow_cast(id, 'Int32') AS id, big, arrow_cast(amount, 'Decimal128(12, 2)') AS amount, \
+         arrow_cast(ratio, 'Float64') AS ratio, name, day, arrow_cast(at, 'Timestamp(Microsecond, None)') AS at, seen, ok \
+         FROM (VALUES {}) AS t(id, big, amount, ratio, name, day, at, seen, ok)",
+        contract::rows(seen)
+    );
+    for (table, sql) in [
+        ("every_type", every.clone()),
+        ("no_rows", format!("{every} WHERE id > 3")),
+        (
+            "many",
+            "SELECT value AS id, 't' || value AS text FROM generate_series(1, 100000) AS g(value)".to_owned(),
+        ),
+        (
+            "odd-name",
+            "SELECT 7 AS \"select\", 'x' AS \"Ünï cödé\", repeat('é', 500000) AS \"we\"\"ird\"".to_owned(),
+        ),
+    ] {
+        let path = folder.path().join(format!("data/{table}.parquet"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let frame = session.sql(&sql).await.unwrap();
+        let options = DataFrameWriteOptions::new().with_single_file_output(true);
+        frame.write_parquet(path.to_str().unwrap(), options, None).await.unwrap();
+    }
+    let warehouse = LocalWarehouse::new(folder.path().to_owned(), session.state());
+    contract::holds(&Subject { warehouse: Arc::new(warehouse), schema: "data", has_zones: true, session })
+        .await;
+}
