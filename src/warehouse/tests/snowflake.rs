@@ -55,7 +55,7 @@ impl Fakesnow {
     /// A warehouse whose requests go there; `seen` gets the bodies of its statements.
     fn warehouse(&self, seen: &Arc<Mutex<Vec<Value>>>) -> SnowflakeWarehouse {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let loopback = Loopback { port: self.port, seen: seen.clone() };
+        let loopback = Loopback { port: self.port, seen: seen.clone(), turn: tokio::sync::Mutex::default() };
         let connection = Connection::new_with_middware(ClientBuilder::new(http).with(loopback).build());
         let setting = |text: &str| Some(text.to_owned().into());
         let config = SnowflakeConfig {
@@ -74,6 +74,8 @@ impl Fakesnow {
 struct Loopback {
     port: u16,
     seen: Arc<Mutex<Vec<Value>>>,
+    /// fakesnow refuses a statement while another one of the session runs; Snowflake does not.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[async_trait::async_trait]
@@ -93,6 +95,7 @@ impl Middleware for Loopback {
         let body = request.body().and_then(Body::as_bytes).unwrap_or_default();
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         self.seen.lock().unwrap().push(body);
+        let _turn = self.turn.lock().await;
         next.run(request, extensions).await
     }
 }
