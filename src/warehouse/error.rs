@@ -128,6 +128,23 @@ pub(super) fn sqlstate_of(message: &str) -> Option<&str> {
     STATE.captures_iter(message).last().and_then(|found| found.get(1)).map(|found| found.as_str())
 }
 
+/// The SQLSTATE of PostgreSQL's own sentences, in English: of an error between two batches its driver hands on no code.
+pub(super) fn sqlstate_of_sentence(message: &str) -> Option<&'static str> {
+    const SENTENCES: [(&str, &str); 10] = [
+        ("division by zero", "22012"),
+        ("canceling statement due to statement timeout", "57014"),
+        ("canceling statement due to", "57014"),
+        ("date/time field value out of range", "22008"),
+        ("out of range", "22003"),
+        ("invalid input syntax", "22P02"),
+        ("more than one row returned by a subquery", "21000"),
+        ("permission denied", "42501"),
+        ("in a read-only transaction", "25006"),
+        ("terminating connection", "57P01"),
+    ];
+    SENTENCES.iter().find(|(sentence, _)| message.contains(sentence)).map(|(_, state)| *state)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,9 @@ use serde_json::{Value as Json, json};
 use super::choices::Choices;
 use crate::auth::Sensitivity;
 
+/// A column's value of a row, from its own and all of them.
+type Compute = Box<dyn Fn(&Value, &[Value]) -> Value>;
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
     Null,
@@ -396,12 +399,7 @@ impl Mask {
     }
 
     /// Kind of the masked column, and how a row's value comes about.
-    fn applied(
-        &self,
-        field: &Field,
-        fields: &[Field],
-        caller: &Caller,
-    ) -> (Kind, Box<dyn Fn(&Value, &[Value]) -> Value>) {
+    fn applied(&self, field: &Field, fields: &[Field], caller: &Caller) -> (Kind, Compute) {
         match self {
             Self::Null => (Kind::Any, Box::new(|_, _| Null)),
             Self::Constant(value) => {
@@ -557,8 +555,7 @@ impl Table {
                 seen.denied.push(field.physical());
             }
             let is_clear = field.sensitivity <= caller.clearance;
-            let (kind, value): (Kind, Box<dyn Fn(&Value, &[Value]) -> Value>) = match (&field.mask, is_clear)
-            {
+            let (kind, value): (Kind, Compute) = match (&field.mask, is_clear) {
                 (_, true) => (field.kind, Box::new(|own, _| own.clone())),
                 (Some(mask), false) => mask.applied(field, &self.fields, caller),
                 (None, false) => {

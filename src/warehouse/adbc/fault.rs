@@ -3,7 +3,7 @@
 use adbc_core::error::{Error, Status};
 use datafusion::arrow::error::ArrowError;
 
-use super::super::error::sqlstate_of;
+use super::super::error::{sqlstate_of, sqlstate_of_sentence};
 use super::{RemoteError, WarehouseDialect};
 
 /// A driver's report. Its message may hold values, text of the query and options: it is neither shown nor logged.
@@ -35,7 +35,8 @@ impl From<Error> for Fault {
 impl From<ArrowError> for Fault {
     fn from(error: ArrowError) -> Self {
         let message = error.to_string();
-        let sqlstate = sqlstate_of(&message).unwrap_or_default().to_owned();
+        let sqlstate = sqlstate_of(&message).or_else(|| sqlstate_of_sentence(&message));
+        let sqlstate = sqlstate.unwrap_or_default().to_owned();
         Self { status: Status::Unknown, sqlstate, message }
     }
 }

@@ -284,3 +284,21 @@ async fn connections_that_the_server_closed_are_replaced_and_never_more_than_all
     let waited = remote.run(unguarded("SELECT 1 AS one", Duration::from_secs(1))).await;
     assert!(matches!(waited, Err(RemoteError::Busy)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_between_the_rows_is_told_as_what_fails_before_them() {
+    let Some(server) = server().await else { return };
+    let subject = Subject {
+        warehouse: Arc::new(warehouse(&server.uri, 2).unwrap()),
+        schema: "public",
+        has_zones: true,
+        session: datafusion::prelude::SessionContext::new(),
+    };
+    for sql in ["SELECT 1 / 0 AS a", "SELECT sum(100 / (id - 2)) AS a FROM public.many"] {
+        let outcome = contract::whole(&subject, sql).await;
+        assert!(
+            matches!(&outcome, Err(RemoteError::Data { message }) if message == "division by zero"),
+            "{sql}: {outcome:?}"
+        );
+    }
+}
