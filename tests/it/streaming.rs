@@ -180,9 +180,9 @@ async fn hanging_up_in_the_midst_of_a_result_ends_the_query() {
     assert!(left[0].rows.unwrap() > 0, "{left:#?}");
 }
 
-/// A query that computes for minutes before its first row.
-const SLOW: &str = "SELECT sum(a.value * b.value * c.value % 7) AS n FROM range(0, 1000000) AS a CROSS JOIN range(0, 1000) AS b \
-     CROSS JOIN range(0, 1000) AS c";
+/// Minutes of work before its first row, with pauses: a query that does not pause cannot be ended before it does.
+const SLOW: &str =
+    "SELECT sum(a.value * b.value % 7) AS n FROM range(0, 1000) AS a CROSS JOIN range(0, 1000000) AS b";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_up_before_the_first_byte_ends_the_query() {
