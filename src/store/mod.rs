@@ -56,9 +56,16 @@ impl StoreError {
     /// The caller's view of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Query(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_)) => {
-                ErrorKind::Unavailable
-            }
+            // What came over the connection was no answer of a database: it broke, or another program listens there.
+            Self::Query(
+                sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::BeginFailed
+                | sqlx::Error::WorkerCrashed,
+            ) => ErrorKind::Unavailable,
             Self::Query(sqlx::Error::Database(error))
                 if error.code().is_some_and(|code| will_pass(&code)) =>
             {
@@ -269,5 +276,23 @@ mod tests {
         assert!(told.to_string().contains(&format!("127.0.0.1:{port}/steward")), "{told}");
         assert!(told.to_string().contains("server runs"), "{told}");
         assert!(!format!("{told} {told:?}").contains("hunter2"), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_of_a_database_is_an_outage() {
+        sqlx::any::install_default_drivers();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://someone:hunter2@{}/steward", listener.local_addr().unwrap());
+        // Says what it hears, as a connection that the system made with itself does.
+        let echo = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut heard, mut said) = stream.split();
+            tokio::io::copy(&mut heard, &mut said).await.unwrap();
+        };
+        let error = tokio::select! {
+            answer = AnyConnection::connect(&url) => answer.unwrap_err(),
+            () = echo => panic!("the connection ended without an answer"),
+        };
+        assert_eq!(StoreError::Query(error).kind(), ErrorKind::Unavailable);
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::read;
+use crate::postgres_server::free_port;
 
 pub type Variables<'a> = &'a [(&'a str, &'a str)];
 
@@ -28,9 +29,7 @@ pub struct Running {
 
 impl Place {
     pub fn new() -> Self {
-        // Free now; whoever takes it before the service does makes the test fail, not lie.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { folder: tempfile::tempdir().unwrap(), port }
+        Self { folder: tempfile::tempdir().unwrap(), port: free_port() }
     }
 
     pub fn url(&self) -> String {

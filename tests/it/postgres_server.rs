@@ -23,6 +23,16 @@ struct Account {
 
 const SUPERUSER: &str = "steward";
 
+/// A port that is free now, below those that systems hand out: while its server is not up, one of those could go to the
+/// end of any connection, even of the one that looks for the server. Who takes it first makes the test fail, not lie.
+pub fn free_port() -> u16 {
+    let mut candidates = uuid::Uuid::new_v4().into_bytes().into_iter().map(u16::from);
+    let mut next = move || Some(20_000 + (candidates.next()? << 8 | candidates.next()?) % 12_000);
+    std::iter::from_fn(&mut next)
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port among eight")
+}
+
 impl Postgres {
     /// Starts a server; `None`, with a message, where PostgreSQL is not installed.
     pub fn start() -> Option<Self> {
@@ -38,8 +48,7 @@ impl Postgres {
         if let Some(Account { uid, gid }) = user {
             std::os::unix::fs::chown(folder.path(), Some(uid), Some(gid)).unwrap();
         }
-        // Free now; pg_ctl fails if another program is faster.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let password = uuid::Uuid::new_v4().simple().to_string();
         let postgres = Self { folder, programs, user, port, password };
         let password_file = postgres.folder.path().join("password");

@@ -14,6 +14,7 @@ use snowflake_api::connection::Connection;
 
 use super::super::{RemoteError, SnowflakeWarehouse};
 use super::contract::{self, Subject, unguarded};
+use super::postgres_server::free_port;
 use crate::config::SnowflakeConfig;
 
 /// A running fakesnow; stopped when dropped.
@@ -35,7 +36,7 @@ impl Fakesnow {
             println!("skipped: STEWARD_FAKESNOW is not set; ./test.sh fetches fakesnow and sets it");
             return None;
         };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let child = Command::new(program)
             .args(["-s", "-p", &port.to_string()])
             .stdin(Stdio::null())
@@ -47,7 +48,7 @@ impl Fakesnow {
         let until = Instant::now() + Duration::from_secs(120);
         while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
             assert!(Instant::now() < until, "fakesnow does not start");
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Some(server)
     }
