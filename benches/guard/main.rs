@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::sql::sqlparser::ast::Expr;
 use steward::guard::{Column, Dialect, Judge, Namespace, Relation, SharedRelations, Verdict, approve};
 use steward::semantic::parse_expression;
 
@@ -34,8 +35,11 @@ fn main() {
     }
 }
 
-/// Everybody reads everything, but some rows and values.
-struct Everybody;
+/// Everybody reads everything, but some rows and values. Policies are kept parsed, as the engine keeps them.
+struct Everybody {
+    row_filter: Expr,
+    mask: Arc<Expr>,
+}
 
 impl Judge for Everybody {
     fn may_know(&self, _: usize, _: &Relation) -> bool {
@@ -43,12 +47,11 @@ impl Judge for Everybody {
     }
 
     fn judge(&self, position: usize, _: &Relation) -> Verdict {
-        let parsed = |text: &str| parse_expression(text).expect("it is an expression");
         match position % 2 {
-            0 => Verdict::Open { row_filter: None, masks: Vec::new() },
+            0 => Verdict::Open { row_filter: None, columns: Vec::new() },
             _ => Verdict::Open {
-                row_filter: Some(Box::new(parsed("region IN ('EU', 'US') AND is_test = FALSE"))),
-                masks: vec![(3, parsed("NULL"))],
+                row_filter: Some(Box::new(self.row_filter.clone())),
+                columns: vec![(3, self.mask.clone())],
             },
         }
     }
@@ -64,7 +67,9 @@ fn namespace() -> Namespace {
         missing_scope: None,
     };
     let shared = SharedRelations::new((0..10 + OTHERS).map(relation).collect());
-    Namespace::over(Arc::new(shared), Arc::new(Everybody))
+    let parsed = |text: &str| parse_expression(text).expect("it is an expression");
+    let row_filter = parsed("region IN ('EU', 'US') AND is_test = FALSE");
+    Namespace::over(Arc::new(shared), Arc::new(Everybody { row_filter, mask: Arc::new(parsed("NULL")) }))
 }
 
 /// Five CTEs of eight lines over two relations each, and ten lines that join them.

@@ -454,24 +454,25 @@ fn dataset(engine: &Engine, (model, item): (String, semantic::Dataset)) -> Datas
 }
 
 fn field(item: semantic::Field) -> Field {
-    let (min_value, max_value) = item.range.unzip();
+    let (min_value, max_value) = item.range.map(|range| *range).unzip();
+    let texts = |texts: ecow::EcoVec<ecow::EcoString>| texts.iter().map(ToString::to_string).collect();
     Field {
         expression: item.expression.text().to_owned(),
         name: item.name,
-        label: item.label,
-        description: item.description,
-        datatype: item.datatype,
-        unit: item.unit,
+        label: item.label.into(),
+        description: item.description.into(),
+        datatype: item.datatype.into(),
+        unit: item.unit.into(),
         min_value,
         max_value,
         nullable: item.nullable,
         is_enum: item.is_enum,
-        sample_values: item.sample_values,
+        sample_values: texts(item.sample_values),
         is_time: item.is_time,
-        time_grains: item.time_grains,
-        default_aggregation: item.default_aggregation,
-        synonyms: item.synonyms,
-        hints: item.hints,
+        time_grains: texts(item.time_grains),
+        default_aggregation: item.default_aggregation.into(),
+        synonyms: texts(item.synonyms),
+        hints: texts(item.hints),
         sensitivity: item.sensitivity.as_str().to_owned(),
         pii: item.pii,
         is_masked: item.is_masked,

@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use datafusion::datasource::TableProvider;
 use datafusion::sql::sqlparser;
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
-use datafusion::sql::sqlparser::ast::{CaseWhen, Expr, Ident, Value};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Value};
 use datafusion::sql::sqlparser::dialect::{PostgreSqlDialect, SnowflakeDialect};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
 
 use super::Engine;
 use super::linking::Linking;
 use super::semantic_table::SemanticTable;
 use crate::auth::{Operation, Principal, Sensitivity};
 use crate::guard::{Column, Dialect, Judge, Relation, SharedRelations, Verdict};
-use crate::semantic::compile::Compiler;
+use crate::semantic::compile::{Compiler, case_when};
 use crate::semantic::{self, Catalog, Dataset, Field, Finder, Model, Policy, Severity, Tables};
 
 /// A catalog with one view a clearance.
@@ -49,19 +50,37 @@ struct Prepared {
 }
 
 /// All relations in one dialect, with what is enforced on them.
+///
+/// V3 Names are kept for all of them, parsed expressions for those that queries named lately: a tree takes kilobytes,
+/// and a catalog may have hundreds of thousands.
 #[derive(Debug)]
 pub(super) struct Part {
+    dialect: Dialect,
     relations: Arc<SharedRelations>,
-    /// By position of the relation.
-    policies: Vec<Policies>,
+    /// The dataset behind each relation, by position: its model, and its place there.
+    datasets: Vec<(Arc<Model>, usize)>,
+    parsed: Cache<usize, Arc<Expressions>, ByCount>,
 }
 
-/// What is enforced on one relation.
+/// The columns of one relation that are not read as they are, by position.
 #[derive(Debug, Default)]
-struct Policies {
-    row_filter: Option<Arc<Policy>>,
-    /// By position of the column.
+struct Expressions {
+    computed: Vec<(usize, Arc<Expr>)>,
     masks: Vec<(usize, Arc<Policy>)>,
+}
+
+/// Expressions that are kept parsed in one part, some kilobytes each.
+const PARSED_EXPRESSIONS: u64 = 8_192;
+
+/// Weighs what is kept by the number of its expressions.
+#[derive(Debug, Clone)]
+struct ByCount;
+
+impl Weighter<usize, Arc<Expressions>> for ByCount {
+    fn weight(&self, _: &usize, expressions: &Arc<Expressions>) -> u64 {
+        // Even none takes a place.
+        expressions.computed.len().max(1) as u64
+    }
 }
 
 /// How the semantic layer is, for operators.
@@ -129,15 +148,40 @@ impl Part {
         dialect: Dialect,
         source: impl Fn(&Model, &Dataset) -> Vec<String>,
     ) -> Self {
-        let (mut relations, mut policies) = (Vec::new(), Vec::new());
+        let (mut relations, mut datasets) = (Vec::new(), Vec::new());
         for model in models {
-            for dataset in &model.datasets {
-                let (relation, enforced) = relation(model, dataset, dialect, source(model, dataset));
-                relations.push(relation);
-                policies.push(enforced);
+            for (place, dataset) in model.datasets.iter().enumerate() {
+                relations.push(relation(model, dataset, dialect, source(model, dataset)));
+                datasets.push((model.clone(), place));
             }
         }
-        Self { relations: Arc::new(SharedRelations::new(relations)), policies }
+        let estimated = usize::try_from(PARSED_EXPRESSIONS / 16).unwrap_or_default();
+        Self {
+            dialect,
+            relations: Arc::new(SharedRelations::new(relations)),
+            datasets,
+            parsed: Cache::with_weighter(estimated, PARSED_EXPRESSIONS, ByCount),
+        }
+    }
+
+    fn dataset(&self, position: usize) -> Option<&Dataset> {
+        let (model, place) = self.datasets.get(position)?;
+        model.datasets.get(*place)
+    }
+
+    /// The expressions of a relation's columns, parsed if they are not at hand.
+    fn expressions(&self, position: usize, dataset: &Dataset) -> Arc<Expressions> {
+        if let Some(known) = self.parsed.get(&position) {
+            return known;
+        }
+        let mut made = Expressions::default();
+        for (at, (field, expression)) in columns(dataset, self.dialect).enumerate() {
+            made.computed.extend(expression.map(|expression| (at, Arc::new(expression))));
+            made.masks.extend(field.mask.clone().filter(|_| field.is_masked).map(|mask| (at, mask)));
+        }
+        let made = Arc::new(made);
+        self.parsed.insert(position, made.clone());
+        made
     }
 
     pub fn relations(&self) -> Arc<SharedRelations> {
@@ -148,8 +192,8 @@ impl Part {
 impl View {
     fn new(models: Vec<Arc<Model>>, tables: Tables, prepared: Arc<Prepared>) -> Self {
         let provider = |name: &&'static str| {
-            let batch = tables.get(name)?.clone();
-            Some((*name, Arc::new(SemanticTable::new(batch)) as Arc<dyn TableProvider>))
+            let table = tables.get(name)?.clone();
+            Some((*name, Arc::new(SemanticTable::new(table)) as Arc<dyn TableProvider>))
         };
         let providers = semantic::TABLE_NAMES.iter().filter_map(provider).collect();
         Self { models, tables, providers, prepared }
@@ -206,32 +250,26 @@ impl View {
     }
 }
 
-/// The relation of a dataset, without what depends on the caller.
-fn relation(model: &Model, dataset: &Dataset, dialect: Dialect, source: Vec<String>) -> (Relation, Policies) {
-    let mut columns = Vec::with_capacity(dataset.fields.len());
-    let mut policies = Policies { row_filter: dataset.row_filter.clone(), masks: Vec::new() };
-    for field in &dataset.fields {
-        let expression = if field.is_masked {
-            policies.masks.extend(field.mask.clone().map(|mask| (columns.len(), mask)));
-            Some(no_value(field, dialect))
-        } else {
-            match expression_of(field, dialect) {
-                Some(expression) => expression,
-                // In the language of another tool: known, described, and not a column.
-                None => continue,
-            }
-        };
-        columns.push(Column { name: field.name.clone(), expression });
-    }
-    let relation = Relation {
+/// The relation of a dataset, without what depends on the caller or has to be parsed.
+fn relation(model: &Model, dataset: &Dataset, dialect: Dialect, source: Vec<String>) -> Relation {
+    let column = |(field, _): (&Field, _)| Column { name: field.name.clone(), expression: None };
+    Relation {
         schema: model.name.clone(),
         name: dataset.name.clone(),
         source,
-        columns,
+        columns: columns(dataset, dialect).map(column).collect(),
         row_filter: None,
         missing_scope: None,
-    };
-    (relation, policies)
+    }
+}
+
+/// The fields that are columns in a dialect, in order, with their expressions where they have one of their own.
+fn columns(dataset: &Dataset, dialect: Dialect) -> impl Iterator<Item = (&Field, Option<Expr>)> {
+    dataset.fields.iter().filter_map(move |field| match field.is_masked {
+        true => Some((field, Some(no_value(field, dialect)))),
+        // In the language of another tool: known, described, and not a column.
+        false => Some((field, expression_of(field, dialect)?)),
+    })
 }
 
 /// `Some(None)` is the physical column of the same name.
@@ -241,8 +279,8 @@ fn expression_of(field: &Field, dialect: Dialect) -> Option<Option<Expr>> {
         Dialect::PostgreSql => Some("POSTGRESQL"),
         Dialect::Snowflake => Some("SNOWFLAKE"),
     };
-    let text = match own.and_then(|own| field.expression.dialects.iter().find(|(name, _)| name == own)) {
-        Some((_, text)) => text.as_str(),
+    let text = match own.and_then(|own| field.expression.in_dialect(own)) {
+        Some(text) => text,
         // PostgreSQL's is also what the embedded engine reads in want of a better one.
         None => field.expression.text_for_engine()?,
     };
@@ -271,14 +309,7 @@ fn no_value(field: &Field, dialect: Dialect) -> Expr {
         Some(None) => Expr::Identifier(Ident::with_quote('"', dialect.published(&field.name))),
         None => return Expr::Value(Value::Null.with_empty_span()),
     };
-    let condition = Expr::Value(Value::Boolean(false).with_empty_span());
-    Expr::Case {
-        case_token: AttachedToken::empty(),
-        end_token: AttachedToken::empty(),
-        operand: None,
-        conditions: vec![CaseWhen { condition, result }],
-        else_result: None,
-    }
+    case_when(Expr::Value(Value::Boolean(false).with_empty_span()), result)
 }
 
 /// Judges the relations of a view for one caller.
@@ -313,19 +344,18 @@ impl Judge for CallerJudge {
                 _ => Verdict::Absent,
             };
         }
-        let Some(policies) = self.part.policies.get(position) else { return Verdict::Absent };
+        let Some(dataset) = self.part.dataset(position) else { return Verdict::Absent };
+        let expressions = self.part.expressions(position, dataset);
         let claims = &self.principal.claims;
         let no_row = || Expr::Value(Value::Boolean(false).with_empty_span());
+        let masks =
+            expressions.masks.iter().filter_map(|(at, mask)| Some((*at, Arc::new(mask.for_claims(claims)?))));
         Verdict::Open {
-            row_filter: policies
+            row_filter: dataset
                 .row_filter
                 .as_ref()
                 .map(|policy| Box::new(policy.for_claims(claims).unwrap_or_else(no_row))),
-            masks: policies
-                .masks
-                .iter()
-                .filter_map(|(at, mask)| Some((*at, mask.for_claims(claims)?)))
-                .collect(),
+            columns: expressions.computed.iter().cloned().chain(masks).collect(),
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Column {
     pub name: String,
     /// Written as it is, with the warehouse's rules for names. `None`: the physical column that the unquoted name means,
     /// or the name itself where it is not a plain lower-case one.
-    pub expression: Option<Expr>,
+    pub expression: Option<Arc<Expr>>,
 }
 
 /// One published relation in its secured form.
@@ -36,7 +36,8 @@ pub struct Relation {
     pub missing_scope: Option<String>,
 }
 
-/// Relations that many callers share, made once and judged for a caller when they are named.
+/// Relations that many callers share, made once and judged for a caller when they are named. There may be very many:
+/// what they hold is what messages need, and the judge adds the rest to those that a query names.
 #[derive(Debug, Default)]
 pub struct SharedRelations {
     relations: Vec<Relation>,
@@ -70,8 +71,9 @@ pub enum Verdict {
     Open {
         /// Rows that the caller may see.
         row_filter: Option<Box<Expr>>,
-        /// Columns, by position, that the caller sees otherwise than the relation has them.
-        masks: Vec<(usize, Expr)>,
+        /// Columns, by position, that are otherwise than the shared relation has them: computed, or masked. Where a
+        /// position comes twice the last one counts.
+        columns: Vec<(usize, Arc<Expr>)>,
     },
 }
 
@@ -213,12 +215,12 @@ impl Namespace {
                 "see information_schema.tables",
             )),
             Verdict::Needs(scope) => Err(missing(&scope)),
-            Verdict::Open { row_filter: None, masks } if masks.is_empty() => Ok(Cow::Borrowed(relation)),
-            Verdict::Open { row_filter, masks } => {
+            Verdict::Open { row_filter: None, columns } if columns.is_empty() => Ok(Cow::Borrowed(relation)),
+            Verdict::Open { row_filter, columns } => {
                 let mut secured = relation.clone();
                 secured.row_filter = row_filter.map(|filter| *filter);
-                for (at, mask) in masks {
-                    secured.columns[at].expression = Some(mask);
+                for (at, expression) in columns {
+                    secured.columns[at].expression = Some(expression);
                 }
                 Ok(Cow::Owned(secured))
             }

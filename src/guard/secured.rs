@@ -23,7 +23,7 @@ pub(super) fn secured(relation: &Relation, dialect: Dialect, alias: Option<Table
             let name = quoted(dialect.published(&column.name));
             match &column.expression {
                 None => SelectItem::UnnamedExpr(Expr::Identifier(name)),
-                Some(expr) => SelectItem::ExprWithAlias { expr: expr.clone(), alias: name },
+                Some(expr) => SelectItem::ExprWithAlias { expr: Expr::clone(expr), alias: name },
             }
         })
         .collect();

@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use serde_json::Value;
 
+use super::compile::is_aggregate as is_aggregate_name;
 use super::diagnostic::did_you_mean;
 use super::lint::parse_expression;
 use super::load::Reports;
@@ -297,28 +298,6 @@ struct Names<'d> {
     placeholders: Vec<String>,
 }
 
-const AGGREGATES: &[&str] = &[
-    "any_value",
-    "approx_distinct",
-    "approx_median",
-    "approx_percentile_cont",
-    "array_agg",
-    "avg",
-    "bool_and",
-    "bool_or",
-    "count",
-    "first_value",
-    "last_value",
-    "max",
-    "mean",
-    "median",
-    "min",
-    "string_agg",
-    "stddev",
-    "sum",
-    "var",
-];
-
 impl Visitor for Names<'_> {
     type Break = Box<Problem>;
 
@@ -369,7 +348,10 @@ fn is_aggregate(function: &Function) -> bool {
         Some(ObjectNamePart::Identifier(name)) => name.value.to_lowercase(),
         _ => String::new(),
     };
-    function.over.is_some() || function.filter.is_some() || AGGREGATES.contains(&name.as_str())
+    function.over.is_some()
+        || function.filter.is_some()
+        || is_aggregate_name(&name)
+        || matches!(name.as_str(), "first_value" | "last_value")
 }
 
 /// Puts each field's own expression, which is over physical columns, in the field's place.

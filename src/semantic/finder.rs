@@ -105,6 +105,8 @@ impl<'f> Match<'f> {
     }
 }
 
+const NO_SYNONYMS: &[&str] = &[];
+
 impl Finder {
     pub fn new(models: &[Arc<Model>]) -> Self {
         let mut finder = Self { models: models.to_vec(), index: SearchIndex::default(), places: Vec::new() };
@@ -148,11 +150,11 @@ impl Finder {
         for (at, link) in model.relationships.iter().enumerate() {
             let parts =
                 [(link.name.as_str(), 3.0), (&link.from, 1.0), (&link.to, 1.0), (&link.description, 1.0)];
-            self.add(number, Kind::Relationship, at, 0, &parts, &[]);
+            self.add(number, Kind::Relationship, at, 0, &parts, NO_SYNONYMS);
         }
         for (at, query) in model.verified_queries.iter().enumerate() {
             let parts = [(query.question.as_str(), 2.0), (&query.name, 1.0), (&query.description, 0.5)];
-            self.add(number, Kind::VerifiedQuery, at, 0, &parts, &[]);
+            self.add(number, Kind::VerifiedQuery, at, 0, &parts, NO_SYNONYMS);
         }
     }
 
@@ -163,10 +165,10 @@ impl Finder {
         at: usize,
         inner: usize,
         parts: &[(&str, f32)],
-        synonyms: &[String],
+        synonyms: &[impl AsRef<str>],
     ) {
         let mut parts = parts.to_vec();
-        parts.extend(synonyms.iter().map(|synonym| (synonym.as_str(), 2.0)));
+        parts.extend(synonyms.iter().map(|synonym| (synonym.as_ref(), 2.0)));
         self.index.add(&parts);
         self.places.push(Place { model: model as u32, kind, at: at as u32, inner: inner as u32 });
     }

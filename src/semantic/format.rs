@@ -96,6 +96,8 @@ const fn shape(
 pub(super) const VERSIONS: &[&str] = &["0.2.0.dev0", "0.1.1"];
 pub(super) const DATATYPES: &[&str] =
     &["String", "Integer", "Decimal", "Float", "Boolean", "Date", "Time", "DateTime", "DateTimeTz", "Opaque"];
+/// Those of Ossie 0.2.0.dev0; the others that are read are Steward's own.
+pub(super) const OSSIE_DIALECTS: &[&str] = DIALECTS.split_at(11).0;
 pub(super) const DIALECTS: &[&str] = &[
     "ANSI_SQL",
     "SNOWFLAKE",

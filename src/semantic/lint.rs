@@ -182,7 +182,7 @@ impl<'m, 'r, 't> Lint<'m, 'r, 't> {
 
     fn parse(&mut self, what: &str, expression: &Expression, source: &Source) -> Option<Expr> {
         let Some(text) = expression.text_for_engine() else {
-            let dialect = expression.dialects.first().map_or("", |(dialect, _)| dialect.as_str());
+            let dialect = expression.dialects().next().map_or("", |(dialect, _)| dialect);
             let message = format!("{what} has an expression in {dialect} alone, so it cannot be queried");
             self.warn("foreign-expression", source, message, "add one in ANSI_SQL");
             return None;

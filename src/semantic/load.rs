@@ -255,29 +255,11 @@ fn merge(documents: Vec<read::Document>, reports: &mut Reports<'_>) -> Model {
                 "rename one of them; only files of one folder add up to one model",
             );
         }
-        for (key, ours, theirs) in [
-            ("description", &mut model.description, &other.description),
-            ("custom_instructions", &mut model.custom_instructions, &other.custom_instructions),
-            ("ai_context", &mut model.ai_context.instructions, &other.ai_context.instructions),
-        ] {
-            if ours.is_empty() {
-                ours.clone_from(theirs);
-            } else if !theirs.is_empty() {
-                report.error(
-                    "duplicate-key",
-                    other.source.at,
-                    format!("`{key}` of model `{}` is set in two files", other.name),
-                    format!("keep the one in {}", model.source.file),
-                );
-            }
-        }
-        model.synonyms.extend(other.synonyms);
-        model.ai_context.examples.extend(other.ai_context.examples);
-        model.datasets.extend(other.datasets);
-        model.relationships.extend(other.relationships);
-        model.metrics.extend(other.metrics);
-        model.verified_queries.extend(other.verified_queries);
-        model.custom_extensions.extend(other.custom_extensions);
+        let (name, file, at) = (model.name.clone(), model.source.file.clone(), other.source.at);
+        model.append(other, |key, _| {
+            let message = format!("`{key}` of model `{name}` is set in two files");
+            report.error("duplicate-key", at, message, format!("keep the one in {file}"));
+        });
     }
     if model.datasets.is_empty() {
         let message = format!("model `{}` has no dataset", model.name);

@@ -39,7 +39,7 @@ pub use read::quote;
 pub use rules::{Found, RULES, Rule, example_files, rule, rules_document};
 pub use schema::json_schema;
 pub use search::{Ranked, SearchIndex};
-pub use tables::{TABLE_NAMES, Tables, search_batch, table_description, tables_document};
+pub use tables::{TABLE_NAMES, Table, Tables, search_batch, table_description, tables_document};
 
 #[cfg(test)]
 mod tests;

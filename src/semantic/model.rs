@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use ecow::{EcoString, EcoVec};
+
 pub use super::access::Policy;
 use super::node::Position;
 pub use crate::auth::Sensitivity;
@@ -17,29 +19,58 @@ pub struct Source {
 
 /// One expression, in one or more dialects. A plain string in YAML is ANSI_SQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expression {
+pub struct Expression(Dialects);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Dialects {
+    /// ANSI_SQL alone, as nearly all of very many are.
+    Ansi(EcoString),
     /// Dialect name as in Ossie, then the text; at least one.
-    pub dialects: Vec<(String, String)>,
+    Several(Arc<[(String, String)]>),
 }
 
 impl Expression {
-    pub fn ansi(text: impl Into<String>) -> Self {
-        Self { dialects: vec![("ANSI_SQL".into(), text.into())] }
+    pub fn ansi(text: impl Into<EcoString>) -> Self {
+        Self(Dialects::Ansi(text.into()))
+    }
+
+    /// In these dialects, in their order; `None` where there is none.
+    pub fn new(dialects: Vec<(String, String)>) -> Option<Self> {
+        match dialects.as_slice() {
+            [] => None,
+            [(dialect, text)] if dialect == ANSI_SQL => Some(Self::ansi(text)),
+            _ => Some(Self(Dialects::Several(dialects.into()))),
+        }
+    }
+
+    /// Every dialect with its text.
+    pub fn dialects(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        let (one, several) = match &self.0 {
+            Dialects::Ansi(text) => (Some((ANSI_SQL, text.as_str())), [].as_slice()),
+            Dialects::Several(several) => (None, several.as_ref()),
+        };
+        one.into_iter().chain(several.iter().map(|(dialect, text)| (dialect.as_str(), text.as_str())))
+    }
+
+    /// The text in one dialect.
+    pub fn in_dialect(&self, wanted: &str) -> Option<&str> {
+        self.dialects().find(|(dialect, _)| *dialect == wanted).map(|(_, text)| text)
     }
 
     /// The text to show: the one that the embedded engine evaluates, else the first.
     pub fn text(&self) -> &str {
-        self.text_for_engine().or_else(|| self.dialects.first().map(|(_, text)| text.as_str())).unwrap_or("")
+        self.text_for_engine().or_else(|| self.dialects().next().map(|(_, text)| text)).unwrap_or("")
     }
 
     /// The text that the embedded engine evaluates; nothing if all dialects are other tools'.
     pub fn text_for_engine(&self) -> Option<&str> {
-        ["ANSI_SQL", "OSSIE_SQL_2026", "DATAFUSION", "POSTGRESQL"]
+        [ANSI_SQL, "OSSIE_SQL_2026", "DATAFUSION", "POSTGRESQL"]
             .iter()
-            .find_map(|wanted| self.dialects.iter().find(|(dialect, _)| dialect == wanted))
-            .map(|(_, text)| text.as_str())
+            .find_map(|wanted| self.in_dialect(wanted))
     }
 }
+
+const ANSI_SQL: &str = "ANSI_SQL";
 
 /// A vendor's extra, kept as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +84,13 @@ pub struct CustomExtension {
 pub struct AiContext {
     pub instructions: String,
     pub examples: Vec<String>,
+}
+
+impl AiContext {
+    /// In its own place, where there is anything in it.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (!self.instructions.is_empty() || !self.examples.is_empty()).then(|| Box::new(self))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -92,23 +130,24 @@ pub struct Dataset {
     pub source: Source,
 }
 
+/// There may be hundreds of thousands: short texts stand in place, copies share long ones.
 #[derive(Debug, Clone)]
 pub struct Field {
     pub name: String,
     pub expression: Expression,
-    pub label: String,
-    pub description: String,
+    pub label: EcoString,
+    pub description: EcoString,
     /// Ossie's logical type, such as `Integer`; empty when not given.
-    pub datatype: String,
-    pub unit: String,
+    pub datatype: EcoString,
+    pub unit: EcoString,
     /// Smallest and largest value, as text, inclusive.
-    pub range: Option<(String, String)>,
+    pub range: Option<Box<(String, String)>>,
     pub nullable: Option<bool>,
     /// True if `sample_values` is the complete list.
     pub is_enum: bool,
-    pub sample_values: Vec<String>,
-    pub synonyms: Vec<String>,
-    pub hints: Vec<String>,
+    pub sample_values: EcoVec<EcoString>,
+    pub synonyms: EcoVec<EcoString>,
+    pub hints: EcoVec<EcoString>,
     pub sensitivity: Sensitivity,
     pub pii: bool,
     /// What those below the sensitivity see instead of the values; without it the field does not exist for them.
@@ -116,11 +155,23 @@ pub struct Field {
     /// True in the view of somebody who sees the mask.
     pub is_masked: bool,
     pub is_time: bool,
-    pub time_grains: Vec<String>,
-    pub default_aggregation: String,
-    pub ai_context: AiContext,
+    pub time_grains: EcoVec<EcoString>,
+    pub default_aggregation: EcoString,
+    pub ai_context: Option<Box<AiContext>>,
     pub custom_extensions: Vec<CustomExtension>,
     pub source: Source,
+}
+
+impl Field {
+    pub fn ai_context(&self) -> &AiContext {
+        static NOTHING: AiContext = AiContext { instructions: String::new(), examples: Vec::new() };
+        self.ai_context.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+/// Many texts in little room.
+pub fn compact<T: Into<EcoString>>(texts: impl IntoIterator<Item = T>) -> EcoVec<EcoString> {
+    texts.into_iter().map(Into::into).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -408,6 +459,29 @@ impl Metric {
 }
 
 impl Model {
+    /// Takes over all that `other`, a further part of the same model, has. Of a text that both set, this one's stays, and
+    /// `clash` hears its key and whether they say the same.
+    pub(super) fn append(&mut self, other: Self, mut clash: impl FnMut(&'static str, bool)) {
+        for (key, ours, theirs) in [
+            ("description", &mut self.description, other.description),
+            ("custom_instructions", &mut self.custom_instructions, other.custom_instructions),
+            ("ai_context", &mut self.ai_context.instructions, other.ai_context.instructions),
+        ] {
+            if ours.is_empty() {
+                *ours = theirs;
+            } else if !theirs.is_empty() {
+                clash(key, *ours == theirs);
+            }
+        }
+        self.synonyms.extend(other.synonyms);
+        self.ai_context.examples.extend(other.ai_context.examples);
+        self.datasets.extend(other.datasets);
+        self.relationships.extend(other.relationships);
+        self.metrics.extend(other.metrics);
+        self.verified_queries.extend(other.verified_queries);
+        self.custom_extensions.extend(other.custom_extensions);
+    }
+
     pub fn metric(&self, name: &str) -> Option<&Metric> {
         self.metrics.iter().find(|metric| metric.name == name)
     }

@@ -155,31 +155,31 @@ fn field(node: &Node, file: &Arc<str>, findings: &mut Findings<'_>, outer: Sensi
         .unwrap_or(is_temporal);
     let range = reader.get("range").map(|node| {
         let range = reader.inner(node, &format::RANGE);
-        (range.scalar("min"), range.scalar("max"))
+        Box::new((range.scalar("min"), range.scalar("max")))
     });
     let mask = reader.get("access").and_then(|node| reader.inner(node, &format::FIELD_ACCESS).policy("mask"));
     Some(Field {
         name,
         source,
         expression,
-        ai_context,
-        synonyms,
-        datatype,
+        ai_context: ai_context.boxed(),
+        synonyms: compact(synonyms),
+        datatype: datatype.into(),
         is_time,
         range,
         mask,
         is_masked: false,
-        label: reader.text("label"),
-        description: reader.text("description"),
-        unit: reader.text("unit"),
+        label: reader.text("label").into(),
+        description: reader.text("description").into(),
+        unit: reader.text("unit").into(),
         nullable: reader.flag("nullable"),
         is_enum: reader.flag("is_enum").unwrap_or(false),
-        sample_values: reader.scalars("sample_values"),
-        hints: reader.texts("hints"),
+        sample_values: compact(reader.scalars("sample_values")),
+        hints: compact(reader.texts("hints")),
         sensitivity,
         pii: reader.flag("pii").unwrap_or(false),
-        time_grains: reader.texts("time_grains"),
-        default_aggregation: reader.text("default_aggregation"),
+        time_grains: compact(reader.texts("time_grains")),
+        default_aggregation: reader.text("default_aggregation").into(),
         custom_extensions: reader.extensions(),
     })
 }
@@ -490,7 +490,7 @@ impl<'n, 'f, 's> Reader<'n, 'f, 's> {
             let one = reader.inner(item, &format::DIALECT_EXPRESSION);
             dialects.push((one.text("dialect"), one.text("expression")));
         }
-        (!dialects.is_empty()).then_some(Expression { dialects })
+        Expression::new(dialects)
     }
 
     /// A metric's name, or a mapping that says more.

@@ -2,14 +2,15 @@
 //!
 //! T1 Column names and types are stable and documented by [`table_description`]. T2 Every table exists, if need be empty.
 
+mod columns;
+
 use std::sync::Arc;
 
-use datafusion::arrow::array::builder::{ListBuilder, StringBuilder};
-use datafusion::arrow::array::{
-    ArrayRef, BooleanArray, Float32Array, Int64Array, ListArray, RecordBatch, StringArray,
-};
-use datafusion::arrow::datatypes::{DataType, Field as ArrowField, Schema, SchemaRef};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
+pub use self::columns::Table;
+use self::columns::{Columns, Part, datasets, ended, fields, models, parts};
 use super::diagnostic::Diagnostic;
 use super::finder::Match;
 use super::model::*;
@@ -51,63 +52,60 @@ pub fn table_description(name: &str) -> &'static str {
     }
 }
 
-#[derive(Debug, Clone)]
-struct Table {
-    batch: RecordBatch,
-    /// What each column holds.
-    about: Vec<&'static str>,
-}
-
-/// The tables of schema `semantic`, each as one batch. Cheap to clone.
+/// The tables of schema `semantic`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tables {
     tables: Vec<(&'static str, Table)>,
 }
 
 impl Tables {
-    /// Builds all tables of the given models.
+    /// All tables of the given models.
     pub fn build(models: &[Arc<Model>]) -> Self {
+        let parts = parts(models);
+        let none = parts_of_none();
+        let of = |make| Table::of_parts(parts.clone(), make);
         let tables = vec![
-            ("models", models_table(models)),
-            ("datasets", datasets_table(models)),
-            ("fields", fields_table(models)),
-            ("metrics", metrics_table(models)),
-            ("relationships", relationships_table(models)),
-            ("verified_queries", verified_queries_table(models)),
-            ("synonyms", synonyms_table(models)),
-            ("sample_values", sample_values_table(models)),
-            ("filters", filters_table(models)),
-            ("row_filters", row_filters_table(&[])),
-            ("masks", masks_table(&[])),
-            ("diagnostics", diagnostics_table(&[])),
+            ("models", of(models_table)),
+            ("datasets", of(datasets_table)),
+            ("fields", of(fields_table)),
+            ("metrics", of(metrics_table)),
+            ("relationships", of(relationships_table)),
+            ("verified_queries", of(verified_queries_table)),
+            ("synonyms", of(synonyms_table)),
+            ("sample_values", of(sample_values_table)),
+            ("filters", of(filters_table)),
+            ("row_filters", Table::of_parts(none.clone(), row_filters_table)),
+            ("masks", Table::of_parts(none, masks_table)),
+            ("diagnostics", Table::whole(diagnostics_table(&[]))),
         ];
         Self { tables }
     }
 
     /// The same with what tells of things above a clearance, for those whom nothing is above.
     pub fn with_policies_and_findings(mut self, models: &[Arc<Model>], findings: &[Diagnostic]) -> Self {
+        let parts = parts(models);
         for (name, table) in &mut self.tables {
             match *name {
-                "row_filters" => *table = row_filters_table(models),
-                "masks" => *table = masks_table(models),
-                "diagnostics" => *table = diagnostics_table(findings),
+                "row_filters" => *table = Table::of_parts(parts.clone(), row_filters_table),
+                "masks" => *table = Table::of_parts(parts.clone(), masks_table),
+                "diagnostics" => *table = Table::whole(diagnostics_table(findings)),
                 _ => {}
             }
         }
         self
     }
 
-    pub fn get(&self, name: &str) -> Option<&RecordBatch> {
-        self.table(name).map(|table| &table.batch)
+    pub fn get(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|(table, _)| *table == name).map(|(_, table)| table)
     }
 
     pub fn schema(&self, name: &str) -> Option<SchemaRef> {
-        self.get(name).map(RecordBatch::schema)
+        self.get(name).map(Table::schema)
     }
+}
 
-    fn table(&self, name: &str) -> Option<&Table> {
-        self.tables.iter().find(|(table, _)| *table == name).map(|(_, table)| table)
-    }
+fn parts_of_none() -> Arc<[Part]> {
+    parts(&[])
 }
 
 /// `docs/tables.md`.
@@ -122,15 +120,15 @@ pub fn tables_document() -> String {
     );
     let tables = Tables::build(&[]);
     for name in TABLE_NAMES.iter().chain(&["semantic_search"]) {
-        let (title, about, table) = match tables.table(name) {
+        let (title, about, table) = match tables.get(name) {
             Some(table) => (format!("semantic.{name}"), table_description(name), table.clone()),
             None => {
                 let about = "one row a match; the arguments are the words and, optionally, how many rows at most (1 to 1,000; 10 if left out)";
-                ("semantic_search(words, rows)".to_owned(), about, search_table(&[]))
+                ("semantic_search(words, rows)".to_owned(), about, Table::whole(search_table(&[])))
             }
         };
         let _ = write!(text, "\n## {title}\n\n{about}.\n\n| column | type | holds |\n|---|---|---|\n");
-        for (field, about) in table.batch.schema().fields().iter().zip(&table.about) {
+        for (field, about) in table.schema().fields().iter().zip(table.about()) {
             let _ = writeln!(text, "| {} | {} | {about} |", field.name(), type_name(field.data_type()));
         }
     }
@@ -149,10 +147,10 @@ fn type_name(data_type: &DataType) -> &'static str {
 
 /// Matches of a search as the rows of `semantic_search`.
 pub fn search_batch(matches: &[Match<'_>]) -> RecordBatch {
-    search_table(matches).batch
+    Table::whole(search_table(matches)).all()
 }
 
-fn search_table(matches: &[Match<'_>]) -> Table {
+fn search_table(matches: &[Match<'_>]) -> Columns {
     let rows = || matches.iter();
     Columns::default()
         .text(
@@ -169,90 +167,12 @@ fn search_table(matches: &[Match<'_>]) -> Table {
             rows().map(|row| row.description()),
         )
         .float("score", "BM25; higher is better.", rows().map(|row| row.score))
-        .finish()
 }
 
-/// Collects columns of equal length; the first mistake would be a defect of this file, hence `expect`.
-#[derive(Default)]
-struct Columns {
-    fields: Vec<ArrowField>,
-    arrays: Vec<ArrayRef>,
-    about: Vec<&'static str>,
-}
-
-impl Columns {
-    fn text<'a>(
-        mut self,
-        name: &'static str,
-        about: &'static str,
-        values: impl Iterator<Item = &'a str>,
-    ) -> Self {
-        // Empty text in YAML terms is "not given": NULL in SQL terms.
-        let array: StringArray = values.map(|value| (!value.is_empty()).then_some(value)).collect();
-        self.push(name, about, DataType::Utf8, Arc::new(array));
-        self
-    }
-
-    fn int(mut self, name: &'static str, about: &'static str, values: impl Iterator<Item = i64>) -> Self {
-        self.push(name, about, DataType::Int64, Arc::new(values.map(Some).collect::<Int64Array>()));
-        self
-    }
-
-    fn float(mut self, name: &'static str, about: &'static str, values: impl Iterator<Item = f32>) -> Self {
-        self.push(name, about, DataType::Float32, Arc::new(values.map(Some).collect::<Float32Array>()));
-        self
-    }
-
-    fn bool(
-        mut self,
-        name: &'static str,
-        about: &'static str,
-        values: impl Iterator<Item = Option<bool>>,
-    ) -> Self {
-        self.push(name, about, DataType::Boolean, Arc::new(values.collect::<BooleanArray>()));
-        self
-    }
-
-    fn list<'a>(
-        mut self,
-        name: &'static str,
-        about: &'static str,
-        values: impl Iterator<Item = &'a [String]>,
-    ) -> Self {
-        let mut builder = ListBuilder::new(StringBuilder::new());
-        for value in values {
-            for item in value {
-                builder.values().append_value(item);
-            }
-            builder.append(true);
-        }
-        let array: ListArray = builder.finish();
-        let data_type = array.value_type();
-        self.push(
-            name,
-            about,
-            DataType::List(Arc::new(ArrowField::new("item", data_type, true))),
-            Arc::new(array),
-        );
-        self
-    }
-
-    fn push(&mut self, name: &'static str, about: &'static str, data_type: DataType, array: ArrayRef) {
-        self.about.push(about);
-        self.fields.push(ArrowField::new(name, data_type, true));
-        self.arrays.push(array);
-    }
-
-    fn finish(self) -> Table {
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(self.fields)), self.arrays)
-            .expect("every column was built from the same rows");
-        Table { batch, about: self.about }
-    }
-}
-
-fn models_table(models: &[Arc<Model>]) -> Table {
-    let rows = || models.iter();
-    Columns::default()
+fn models_table(parts: &[&Part], columns: Columns) -> Columns {
+    let rows = || models(parts);
+    columns
+        .rows(rows())
         .text("model", "Name of the model; SQL's schema.", rows().map(|row| row.name.as_str()))
         .text("description", "What the data is.", rows().map(|row| row.description.as_str()))
         .text(
@@ -272,21 +192,12 @@ fn models_table(models: &[Arc<Model>]) -> Table {
         )
         .int("datasets", "Number of datasets.", rows().map(|row| row.datasets.len() as i64))
         .int("metrics", "Number of metrics.", rows().map(|row| row.metrics.len() as i64))
-        .finish()
 }
 
-fn datasets(models: &[Arc<Model>]) -> impl Iterator<Item = (&Model, &Dataset)> + Clone {
-    models.iter().flat_map(|model| model.datasets.iter().map(move |dataset| (model.as_ref(), dataset)))
-}
-
-fn fields(models: &[Arc<Model>]) -> impl Iterator<Item = (&Model, &Dataset, &Field)> + Clone {
-    datasets(models)
-        .flat_map(|(model, dataset)| dataset.fields.iter().map(move |field| (model, dataset, field)))
-}
-
-fn datasets_table(models: &[Arc<Model>]) -> Table {
-    let rows = || datasets(models);
-    Columns::default()
+fn datasets_table(parts: &[&Part], columns: Columns) -> Columns {
+    let rows = || datasets(parts);
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("dataset", "Name of the dataset; SQL's table.", rows().map(|row| row.1.name.as_str()))
         .text("description", "What one row is.", rows().map(|row| row.1.description.as_str()))
@@ -313,13 +224,13 @@ fn datasets_table(models: &[Arc<Model>]) -> Table {
             rows().map(|row| Some(row.1.row_filter.is_some())),
         )
         .int("fields", "Number of fields.", rows().map(|row| row.1.fields.len() as i64))
-        .finish()
 }
 
-fn fields_table(models: &[Arc<Model>]) -> Table {
-    let rows = || fields(models);
-    let ordinals = datasets(models).flat_map(|(_, dataset)| 1..=dataset.fields.len() as i64);
-    Columns::default()
+fn fields_table(parts: &[&Part], columns: Columns) -> Columns {
+    let rows = || fields(parts);
+    let ordinals = datasets(parts).flat_map(|(_, dataset)| 1..=dataset.fields.len() as i64);
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
         .text("field", "Name of the field; SQL's column.", rows().map(|row| row.2.name.as_str()))
@@ -364,12 +275,12 @@ fn fields_table(models: &[Arc<Model>]) -> Table {
             "Whether you see a mask instead of the values.",
             rows().map(|row| Some(row.2.is_masked)),
         )
-        .finish()
 }
 
-fn metrics_table(models: &[Arc<Model>]) -> Table {
-    let rows = || models.iter().flat_map(|model| model.metrics.iter().map(move |metric| (model, metric)));
-    Columns::default()
+fn metrics_table(parts: &[&Part], columns: Columns) -> Columns {
+    let rows = || models(parts).flat_map(|model| model.metrics.iter().map(move |metric| (model, metric)));
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("metric", "Name of the metric.", rows().map(|row| row.1.name.as_str()))
         .text(
@@ -405,12 +316,12 @@ fn metrics_table(models: &[Arc<Model>]) -> Table {
         .text("datatype", "Logical type.", rows().map(|row| row.1.datatype.as_str()))
         .text("unit", "Unit of the result.", rows().map(|row| row.1.unit.as_str()))
         .list("hints", "Pitfalls and advice.", rows().map(|row| row.1.hints.as_slice()))
-        .finish()
 }
 
-fn relationships_table(models: &[Arc<Model>]) -> Table {
-    let rows = || models.iter().flat_map(|model| model.relationships.iter().map(move |link| (model, link)));
-    Columns::default()
+fn relationships_table(parts: &[&Part], columns: Columns) -> Columns {
+    let rows = || models(parts).flat_map(|model| model.relationships.iter().map(move |link| (model, link)));
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("relationship", "Name of the relationship.", rows().map(|row| row.1.name.as_str()))
         .text("from_dataset", "Dataset on the many side.", rows().map(|row| row.1.from.as_str()))
@@ -424,13 +335,13 @@ fn relationships_table(models: &[Arc<Model>]) -> Table {
             rows().map(|row| row.1.description.as_str()),
         )
         .list("hints", "Pitfalls and advice.", rows().map(|row| row.1.hints.as_slice()))
-        .finish()
 }
 
-fn verified_queries_table(models: &[Arc<Model>]) -> Table {
+fn verified_queries_table(parts: &[&Part], columns: Columns) -> Columns {
     let rows =
-        || models.iter().flat_map(|model| model.verified_queries.iter().map(move |query| (model, query)));
-    Columns::default()
+        || models(parts).flat_map(|model| model.verified_queries.iter().map(move |query| (model, query)));
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("verified_query", "Name of the query.", rows().map(|row| row.1.name.as_str()))
         .text("question", "The question that it answers.", rows().map(|row| row.1.question.as_str()))
@@ -438,74 +349,84 @@ fn verified_queries_table(models: &[Arc<Model>]) -> Table {
         .text("description", "What to know about it.", rows().map(|row| row.1.description.as_str()))
         .text("verified_by", "Who checked it.", rows().map(|row| row.1.verified_by.as_str()))
         .text("verified_at", "When.", rows().map(|row| row.1.verified_at.as_str()))
-        .finish()
 }
 
-fn synonyms_table(models: &[Arc<Model>]) -> Table {
-    let mut rows: Vec<(&str, &str, &str, &str, &str)> = Vec::new();
-    for model in models {
-        let mut add = |kind, dataset, name, synonyms| {
-            let synonyms: &Vec<String> = synonyms;
+/// The model, the kind of thing, its dataset, its name, and another name of it.
+type Named<'p> = (&'p Model, &'static str, &'p str, &'p str, &'p str);
+
+fn synonyms_table<'p>(parts: &'p [&'p Part], columns: Columns) -> Columns {
+    let mut rows: Vec<Named<'_>> = Vec::new();
+    for part in parts.chunks(1) {
+        for model in models(part) {
             rows.extend(
-                synonyms.iter().map(|synonym| (model.name.as_str(), kind, dataset, name, synonym.as_str())),
+                model
+                    .synonyms
+                    .iter()
+                    .map(|synonym| (model, "model", "", model.name.as_str(), synonym.as_str())),
             );
-        };
-        add("model", "", &model.name, &model.synonyms);
-        for dataset in &model.datasets {
-            add("dataset", &dataset.name, &dataset.name, &dataset.synonyms);
+        }
+        for (model, dataset) in datasets(part) {
+            let (of, own) = (dataset.name.as_str(), dataset.synonyms.iter());
+            rows.extend(own.map(|synonym| (model, "dataset", of, of, synonym.as_str())));
             for field in &dataset.fields {
-                add("field", &dataset.name, &field.name, &field.synonyms);
+                let own = field.synonyms.iter();
+                rows.extend(own.map(|synonym| (model, "field", of, field.name.as_str(), synonym.as_str())));
             }
             for filter in &dataset.filters {
-                add("filter", &dataset.name, &filter.name, &filter.synonyms);
+                let own = filter.synonyms.iter();
+                rows.extend(own.map(|synonym| (model, "filter", of, filter.name.as_str(), synonym.as_str())));
             }
         }
-        for metric in &model.metrics {
-            add("metric", &metric.dataset, &metric.name, &metric.synonyms);
+        for model in ended(part) {
+            for metric in &model.metrics {
+                let (of, own) = (metric.dataset.as_str(), metric.synonyms.iter());
+                rows.extend(own.map(|synonym| (model, "metric", of, metric.name.as_str(), synonym.as_str())));
+            }
         }
     }
-    Columns::default()
-        .text("model", "Its model.", rows.iter().map(|row| row.0))
+    columns
+        .rows(rows.iter())
+        .text("model", "Its model.", rows.iter().map(|row| row.0.name.as_str()))
         .text("kind", "Of what: model, dataset, field, metric or filter.", rows.iter().map(|row| row.1))
         .text("dataset", "Its dataset, where it has one.", rows.iter().map(|row| row.2))
         .text("name", "The thing itself.", rows.iter().map(|row| row.3))
         .text("synonym", "Another name of it.", rows.iter().map(|row| row.4))
-        .finish()
 }
 
-fn sample_values_table(models: &[Arc<Model>]) -> Table {
+fn sample_values_table(parts: &[&Part], columns: Columns) -> Columns {
     let rows = || {
-        fields(models).flat_map(|(model, dataset, field)| {
+        fields(parts).flat_map(|(model, dataset, field)| {
             field.sample_values.iter().map(move |value| (model, dataset, field, value.as_str()))
         })
     };
-    Columns::default()
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
         .text("field", "Its field.", rows().map(|row| row.2.name.as_str()))
         .text("value", "A value that occurs, as text.", rows().map(|row| row.3))
-        .finish()
 }
 
-fn filters_table(models: &[Arc<Model>]) -> Table {
+fn filters_table(parts: &[&Part], columns: Columns) -> Columns {
     let rows = || {
-        datasets(models)
+        datasets(parts)
             .flat_map(|(model, dataset)| dataset.filters.iter().map(move |filter| (model, dataset, filter)))
     };
-    Columns::default()
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
         .text("filter", "Name of the filter.", rows().map(|row| row.2.name.as_str()))
         .text("expression", "SQL condition.", rows().map(|row| row.2.expression.text()))
         .text("description", "What it selects.", rows().map(|row| row.2.description.as_str()))
-        .finish()
 }
 
-fn row_filters_table(models: &[Arc<Model>]) -> Table {
+fn row_filters_table(parts: &[&Part], columns: Columns) -> Columns {
     let rows = || {
-        datasets(models).filter_map(|(model, dataset)| Some((model, dataset, dataset.row_filter.as_ref()?)))
+        datasets(parts).filter_map(|(model, dataset)| Some((model, dataset, dataset.row_filter.as_ref()?)))
     };
-    Columns::default()
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
         .text(
@@ -518,15 +439,15 @@ fn row_filters_table(models: &[Arc<Model>]) -> Table {
             "Claims that it asks for; without one of them there are no rows.",
             rows().map(|row| row.2.claims()),
         )
-        .finish()
 }
 
-fn masks_table(models: &[Arc<Model>]) -> Table {
+fn masks_table(parts: &[&Part], columns: Columns) -> Columns {
     let rows = || {
-        fields(models)
+        fields(parts)
             .filter_map(|(model, dataset, field)| Some((model, dataset, field, field.mask.as_ref()?)))
     };
-    Columns::default()
+    columns
+        .rows(rows())
         .text("model", "Its model.", rows().map(|row| row.0.name.as_str()))
         .text("dataset", "Its dataset.", rows().map(|row| row.1.name.as_str()))
         .text("field", "Its field.", rows().map(|row| row.2.name.as_str()))
@@ -537,10 +458,9 @@ fn masks_table(models: &[Arc<Model>]) -> Table {
             "Claims that it asks for; without one of them the mask is NULL.",
             rows().map(|row| row.3.claims()),
         )
-        .finish()
 }
 
-fn diagnostics_table(diagnostics: &[Diagnostic]) -> Table {
+fn diagnostics_table(diagnostics: &[Diagnostic]) -> Columns {
     let rows = || diagnostics.iter();
     Columns::default()
         .text("severity", "error or warning.", rows().map(|row| row.severity.as_str()))
@@ -550,5 +470,4 @@ fn diagnostics_table(diagnostics: &[Diagnostic]) -> Table {
         .int("column", "In characters, counted from 1.", rows().map(|row| i64::from(row.column)))
         .text("message", "What is wrong.", rows().map(|row| row.message.as_str()))
         .text("help", "What to do.", rows().map(|row| row.help.as_str()))
-        .finish()
 }

@@ -6,6 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use ecow::{EcoString, EcoVec};
+
 use super::lint::{columns_of, parse_expression};
 use super::model::{Dataset, Expression, Metric, Model, Relationship, Sensitivity};
 
@@ -41,15 +43,15 @@ fn reduce_dataset(dataset: &mut Dataset, clearance: Sensitivity, hidden: &Hidden
     dataset.fields.retain(|field| field.sensitivity <= clearance || field.mask.is_some());
     for field in dataset.fields.iter_mut().filter(|field| field.sensitivity > clearance) {
         field.is_masked = true;
-        field.expression = Expression::ansi(field.mask.as_ref().map_or("NULL", |mask| &mask.text));
+        field.expression = Expression::ansi(field.mask.as_ref().map_or("NULL", |mask| mask.text.as_str()));
         field.range = None;
         field.is_enum = false;
-        field.sample_values.clear();
-        field.time_grains.clear();
-        field.default_aggregation.clear();
+        field.sample_values = EcoVec::new();
+        field.time_grains = EcoVec::new();
+        field.default_aggregation = EcoString::new();
         // Examples and hints of a field like to quote its values.
-        field.hints.clear();
-        field.ai_context = Default::default();
+        field.hints = EcoVec::new();
+        field.ai_context = None;
     }
     let name = dataset.name.clone();
     let is_hidden = |column: &String| hidden.column(&name, column);

@@ -1,7 +1,9 @@
 //! A table of a remote warehouse for DataFusion: filters, columns and limit go to the server, rows stream back.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{Schema, SchemaRef};
@@ -42,6 +44,43 @@ pub(super) struct TableShape {
     pub layout: Arc<Layout>,
     /// By position of the layout's columns.
     pub shapes: Arc<[Shape]>,
+}
+
+/// How long the columns of a table are taken to be what they were.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// Tables that were looked up lately, by schema and name.
+#[derive(Debug, Default)]
+pub(super) struct KnownTables(Mutex<HashMap<(String, String), (Instant, TableShape)>>);
+
+impl KnownTables {
+    /// What is known, or else what `look_up` finds.
+    pub async fn get_or<E>(
+        &self,
+        schema: &str,
+        table: &str,
+        look_up: impl Future<Output = std::result::Result<TableShape, E>>,
+    ) -> std::result::Result<TableShape, E> {
+        let key = (schema.to_owned(), table.to_owned());
+        let known = self.lock().get(&key).cloned();
+        if let Some((_, shape)) = known.filter(|(since, _)| since.elapsed() < KNOWN_FOR) {
+            return Ok(shape);
+        }
+        let shape = look_up.await?;
+        let mut known = self.lock();
+        known.retain(|_, (since, _)| since.elapsed() < KNOWN_FOR);
+        known.insert(key, (Instant::now(), shape.clone()));
+        Ok(shape)
+    }
+
+    /// After a table was found changed.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), (Instant, TableShape)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]

@@ -41,7 +41,8 @@ fn namespace() -> Namespace {
     let mut namespace = Namespace::default();
     for table in tables() {
         let (schema, name) = table.relation.split_once('.').unwrap();
-        let mask = |column: &String| table.masks.get(column).map(|mask| parse_expression(mask).unwrap());
+        let mask =
+            |column: &String| table.masks.get(column).map(|mask| Arc::new(parse_expression(mask).unwrap()));
         let column = |name: &String| Column { name: name.clone(), expression: mask(name) };
         namespace.insert(Relation {
             schema: schema.to_owned(),

@@ -54,6 +54,19 @@ impl<'a> Door<'a> {
             .ok_or_else(|| lost_page(StatusCode::BAD_REQUEST))
     }
 
+    /// The fields of one of our forms, and the request that it is about.
+    pub async fn submitted(
+        &self,
+        request: &Request,
+        body: Body,
+    ) -> Result<(Fields, AuthorizationRequest), Response> {
+        let fields = self.form(request, body).await?;
+        match self.wanted(fields.get("request")).await {
+            Ok(wanted) => Ok((fields, wanted)),
+            Err(_) => Err(lost_page(StatusCode::BAD_REQUEST)),
+        }
+    }
+
     /// The authorization endpoint with that request.
     pub fn address_of(&self, query: &str) -> String {
         format!("{}?{query}", self.auth.issuer().local_path(AUTHORIZATION_PATH))

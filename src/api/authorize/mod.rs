@@ -58,16 +58,11 @@ pub async fn log_in(
     engine: Data<&Arc<Engine>>,
 ) -> Response {
     let Some(door) = Door::of(&engine) else { return StatusCode::NOT_FOUND.into_response() };
-    let fields = match door.form(request, body).await {
-        Ok(fields) => fields,
+    let (fields, wanted) = match door.submitted(request, body).await {
+        Ok(submitted) => submitted,
         Err(response) => return response,
     };
-    let logic = door.auth.authorize();
-    let query = fields.get("request");
-    let wanted = match door.wanted(query).await {
-        Ok(wanted) => wanted,
-        Err(_) => return lost_page(StatusCode::BAD_REQUEST),
-    };
+    let (logic, query) = (door.auth.authorize(), fields.get("request"));
     let visit = Cookie::Visit.read(request, door.auth.issuer()).map(SecretString::from);
     if !visit.is_some_and(|visit| logic.is_visit_token(&visit, query, fields.get("form_token"))) {
         // Another tab may have logged in meanwhile; asking again where the user stands harms nobody.
@@ -99,16 +94,11 @@ pub async fn log_in(
 #[handler]
 pub async fn consent(request: &Request, body: Body, engine: Data<&Arc<Engine>>) -> Response {
     let Some(door) = Door::of(&engine) else { return StatusCode::NOT_FOUND.into_response() };
-    let fields = match door.form(request, body).await {
-        Ok(fields) => fields,
+    let (fields, wanted) = match door.submitted(request, body).await {
+        Ok(submitted) => submitted,
         Err(response) => return response,
     };
-    let logic = door.auth.authorize();
-    let query = fields.get("request");
-    let wanted = match door.wanted(query).await {
-        Ok(wanted) => wanted,
-        Err(_) => return lost_page(StatusCode::BAD_REQUEST),
-    };
+    let (logic, query) = (door.auth.authorize(), fields.get("request"));
     let session = match door.session(request).await {
         Ok(Some(session)) => session,
         Ok(None) => return redirect(&door.address_of(&wanted.to_query())),

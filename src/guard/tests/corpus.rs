@@ -1,6 +1,7 @@
 //! The corpora of `tests/guard`: attacks that are refused by the rule they name, honest queries that are approved.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -26,7 +27,8 @@ pub(super) fn namespace() -> Namespace {
     let mut namespace = Namespace::default();
     for table in tables {
         let (schema, name) = table.relation.split_once('.').unwrap();
-        let mask = |column: &String| table.masks.get(column).map(|mask| parse_expression(mask).unwrap());
+        let mask =
+            |column: &String| table.masks.get(column).map(|mask| Arc::new(parse_expression(mask).unwrap()));
         namespace.insert(Relation {
             schema: schema.to_owned(),
             name: name.to_owned(),

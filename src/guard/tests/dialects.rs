@@ -8,7 +8,7 @@ use crate::semantic::parse_expression;
 fn namespace() -> Namespace {
     let column = |name: &str, expression: Option<&str>| Column {
         name: name.to_owned(),
-        expression: expression.map(|text| parse_expression(text).unwrap()),
+        expression: expression.map(|text| std::sync::Arc::new(parse_expression(text).unwrap())),
     };
     let mut namespace = Namespace::default();
     namespace.insert(Relation {

@@ -4,6 +4,8 @@ mod corpus;
 mod dialects;
 mod random;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -22,7 +24,7 @@ fn namespace() -> Namespace {
     let mut namespace = Namespace::default();
     let mut flights = relation("air", "flights", &["carrier", "origin", "delay"]);
     flights.row_filter = Some(parse_expression("origin = 'JFK'").unwrap());
-    flights.columns[2].expression = Some(parse_expression("dep_delay").unwrap());
+    flights.columns[2].expression = Some(Arc::new(parse_expression("dep_delay").unwrap()));
     namespace.insert(flights);
     namespace.insert(relation("air", "airlines", &["carrier", "name"]));
     let mut planes = relation("air", "planes", &["tail"]);
@@ -156,7 +158,7 @@ impl Judge for Strict {
             1 => Verdict::Needs("sql:run:air.planes".to_owned()),
             _ => Verdict::Open {
                 row_filter: Some(Box::new(parse_expression("origin = 'JFK'").unwrap())),
-                masks: vec![(1, parse_expression("NULL").unwrap())],
+                columns: vec![(1, Arc::new(parse_expression("NULL").unwrap()))],
             },
         }
     }
@@ -174,7 +176,7 @@ fn shared_relations_are_judged_for_the_caller_each_time() {
         missing_scope: None,
     };
     let shared = SharedRelations::new(["secret", "planes", "flights"].map(relation).into());
-    let namespace = Namespace::over(std::sync::Arc::new(shared), std::sync::Arc::new(Strict));
+    let namespace = Namespace::over(Arc::new(shared), Arc::new(Strict));
     let refusal = |sql: &str| approve(sql, &namespace, Dialect::DataFusion, 10).unwrap_err();
     assert_eq!(refusal("SELECT * FROM air.secret").rule, "unknown-relation");
     assert!(!refusal("SELECT * FROM air.secre").help.contains("secret"), "nothing tells of it");

@@ -285,10 +285,14 @@ const AGGREGATES: &[&str] = &[
     "variance",
 ];
 
+/// Whether the function of this lower-case name makes one value of many rows.
+pub(crate) fn is_aggregate(name: &str) -> bool {
+    AGGREGATES.binary_search(&name).is_ok()
+}
+
 /// The lower-case name of an aggregate function, if the function is one.
 pub(super) fn aggregate_name(function: &Function) -> Option<String> {
-    let name = function_name(function)?;
-    AGGREGATES.binary_search(&name.as_str()).is_ok().then_some(name)
+    function_name(function).filter(|name| is_aggregate(name))
 }
 
 pub(super) fn function_name(function: &Function) -> Option<String> {
@@ -336,8 +340,8 @@ impl Dialect {
             Self::Snowflake => "SNOWFLAKE",
             Self::Ansi | Self::DuckDb => "ANSI_SQL",
         };
-        match expression.dialects.iter().find(|(dialect, _)| dialect == own) {
-            Some((_, text)) => (text, own != "ANSI_SQL"),
+        match expression.in_dialect(own) {
+            Some(text) => (text, own != "ANSI_SQL"),
             None => (expression.text(), false),
         }
     }
@@ -591,7 +595,8 @@ fn filter_as_case(function: &mut Function) {
     }
 }
 
-pub(super) fn case_when(condition: Expr, result: Expr) -> Expr {
+/// `CASE WHEN condition THEN result END`.
+pub(crate) fn case_when(condition: Expr, result: Expr) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),

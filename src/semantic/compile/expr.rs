@@ -283,7 +283,7 @@ impl Names<'_> {
         let candidates = match (close.is_empty(), self.strict) {
             (false, _) => close.as_slice(),
             (true, true) => &[],
-            (true, false) => owners,
+            (true, false) => owners.as_slice(),
         };
         match candidates {
             [one] => Ok(*one),

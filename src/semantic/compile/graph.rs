@@ -4,6 +4,7 @@
 //! G3 of two ways to join the same datasets none is chosen in silence.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use datafusion::sql::sqlparser::ast::Expr;
@@ -52,9 +53,9 @@ const MAX_KNOWN_PATHS: usize = 50_000;
 pub(super) struct Prepared {
     pub model: Arc<Model>,
     datasets: HashMap<String, usize>,
-    fields: Vec<HashMap<String, usize>>,
-    /// Datasets that have a field of this name.
-    owners: HashMap<String, Vec<usize>>,
+    /// The hash of every field's name with its dataset and its place there, sorted: there may be very many fields.
+    fields: Box<[(u32, u32, u32)]>,
+    hasher: RandomState,
     metrics: HashMap<String, usize>,
     relationships: HashMap<String, usize>,
     pub edges: Vec<Edge>,
@@ -73,17 +74,15 @@ fn folded(name: &str) -> String {
 impl Prepared {
     pub fn new(model: Arc<Model>) -> Self {
         let mut datasets = HashMap::with_capacity(model.datasets.len());
-        let mut fields = Vec::with_capacity(model.datasets.len());
-        let mut owners: HashMap<String, Vec<usize>> = HashMap::new();
+        let hasher = RandomState::new();
+        let mut fields = Vec::with_capacity(model.datasets.iter().map(|dataset| dataset.fields.len()).sum());
         for (at, dataset) in model.datasets.iter().enumerate() {
             datasets.insert(folded(&dataset.name), at);
-            let mut names = HashMap::with_capacity(dataset.fields.len());
             for (position, field) in dataset.fields.iter().enumerate() {
-                names.insert(folded(&field.name), position);
-                owners.entry(folded(&field.name)).or_default().push(at);
+                fields.push((hasher.hash_one(folded(&field.name)) as u32, at as u32, position as u32));
             }
-            fields.push(names);
         }
+        fields.sort_unstable();
         let metrics =
             model.metrics.iter().enumerate().map(|(at, metric)| (folded(&metric.name), at)).collect();
         let mut relationships = HashMap::new();
@@ -112,8 +111,8 @@ impl Prepared {
         let kinds = model.metrics.iter().map(|_| OnceLock::new()).collect();
         Self {
             datasets,
-            fields,
-            owners,
+            fields: fields.into(),
+            hasher,
             metrics,
             relationships,
             edges,
@@ -147,11 +146,23 @@ impl Prepared {
     }
 
     pub fn find_field(&self, dataset: usize, name: &str) -> Option<usize> {
-        self.fields[dataset].get(&folded(name)).copied()
+        self.fields_called(name).filter(|(owner, _)| *owner == dataset).last().map(|(_, field)| field)
     }
 
-    pub fn owners(&self, field: &str) -> &[usize] {
-        self.owners.get(&folded(field)).map_or(&[], Vec::as_slice)
+    /// Datasets that have a field of this name.
+    pub fn owners(&self, field: &str) -> Vec<usize> {
+        self.fields_called(field).map(|(dataset, _)| dataset).collect()
+    }
+
+    /// The fields of a name, each with its dataset.
+    fn fields_called(&self, name: &str) -> impl Iterator<Item = (usize, usize)> {
+        let name = folded(name);
+        let hash = self.hasher.hash_one(&name) as u32;
+        let start = self.fields.partition_point(|entry| entry.0 < hash);
+        let found = self.fields[start..].iter().take_while(move |entry| entry.0 == hash);
+        found
+            .map(|(_, dataset, field)| (*dataset as usize, *field as usize))
+            .filter(move |(dataset, field)| folded(&self.dataset(*dataset).fields[*field].name) == name)
     }
 
     pub fn find_metric(&self, name: &str) -> Option<usize> {

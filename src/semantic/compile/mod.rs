@@ -26,6 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use dialect::Dialect;
+pub(crate) use dialect::{case_when, is_aggregate};
 pub use error::{CompileCode, CompileError};
 pub use expr::Relations;
 pub use request::*;

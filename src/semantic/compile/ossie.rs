@@ -120,19 +120,7 @@ fn aggregation(names: &Names<'_>, query: &Query) -> Result<String> {
         let parsed = expr::parse(text, "a Having condition")?;
         having.push(measures.expression(parsed, "Having", true)?);
     }
-    let mut order = Vec::new();
-    for item in &query.order_by {
-        let (target, descending, nulls_first) = ordering(item)?;
-        let column = columns.0.iter().find(|name| name.eq_ignore_ascii_case(&target));
-        let expr = match column.or_else(|| targets.get(&target.to_lowercase())) {
-            Some(column) => OrderExpr::Column(column.clone()),
-            None => {
-                let parsed = expr::parse(&target, "Order By")?;
-                OrderExpr::Expr(Box::new(measures.expression(parsed, "Order By", false)?))
-            }
-        };
-        order.push(Order { expr, descending, nulls_first });
-    }
+    let order = orders(query, &columns, &targets, |parsed| measures.expression(parsed, "Order By", false))?;
     let plan = Plan {
         names: *names,
         keys,
@@ -219,21 +207,11 @@ fn scalar(names: &Names<'_>, query: &Query, fields: &[Item]) -> Result<String> {
         (None, Some(finest)) if !used.is_empty() => finest,
         _ => return Err(several_homes(graph, &used)),
     };
-    let mut order = Vec::new();
-    for item in &query.order_by {
-        let (target, descending, nulls_first) = ordering(item)?;
-        let column = columns.0.iter().find(|name| name.eq_ignore_ascii_case(&target));
-        let expr = match column.or_else(|| targets.get(&target.to_lowercase())) {
-            Some(column) => OrderExpr::Column(column.clone()),
-            None => {
-                let mut parsed = expr::parse(&target, "Order By")?;
-                names.resolve(&mut parsed, &near)?;
-                names.dialect.translate(&mut parsed, false)?;
-                OrderExpr::Expr(Box::new(parsed))
-            }
-        };
-        order.push(Order { expr, descending, nulls_first });
-    }
+    let order = orders(query, &columns, &targets, |mut parsed| {
+        names.resolve(&mut parsed, &near)?;
+        names.dialect.translate(&mut parsed, false)?;
+        Ok(parsed)
+    })?;
     let plan = Plan {
         names: *names,
         keys: Vec::new(),
@@ -248,6 +226,25 @@ fn scalar(names: &Names<'_>, query: &Query, fields: &[Item]) -> Result<String> {
         default_home: Some(home),
     };
     Ok(Writer::new(&plan).rows(home, &outputs)?.0)
+}
+
+/// What to sort by: a column of the result, as it is named or written there, or what `resolve` makes of an expression.
+fn orders(
+    query: &Query,
+    columns: &Columns,
+    targets: &HashMap<String, String>,
+    mut resolve: impl FnMut(Expr) -> Result<Expr>,
+) -> Result<Vec<Order>> {
+    let order = |item| {
+        let (target, descending, nulls_first) = ordering(item)?;
+        let column = columns.0.iter().find(|name| name.eq_ignore_ascii_case(&target));
+        let expr = match column.or_else(|| targets.get(&target.to_lowercase())) {
+            Some(column) => OrderExpr::Column(column.clone()),
+            None => OrderExpr::Expr(Box::new(resolve(expr::parse(&target, "Order By")?)?)),
+        };
+        Ok(Order { expr, descending, nulls_first })
+    };
+    query.order_by.iter().map(order).collect()
 }
 
 fn several_homes(graph: &Prepared, used: &BTreeSet<usize>) -> CompileError {

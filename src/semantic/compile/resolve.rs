@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, DataType, Expr, Ident, TimezoneInfo, TypedString, UnaryOperator, Value,
 };
+use ecow::EcoString;
 
 use super::dialect::verbatim;
 use super::error::{CompileCode, CompileError, Result};
@@ -241,9 +242,9 @@ impl<'a> Resolver<'a> {
         self.add_column(CompiledColumn {
             name: alias.clone(),
             kind: if grain.is_some() { "time" } else { "dimension" },
-            datatype: named.field.datatype.clone(),
-            unit: named.field.unit.clone(),
-            description: named.field.description.clone(),
+            datatype: named.field.datatype.to_string(),
+            unit: named.field.unit.to_string(),
+            description: named.field.description.to_string(),
         })?;
         let joins = relationships(self.names.graph, &full.joins)?;
         self.keys.push(Key { alias, expr: Some(named.expr), joins, grain, is_date });
@@ -260,7 +261,7 @@ impl<'a> Resolver<'a> {
             );
             return Err(CompileError::invalid(message));
         }
-        let listed = |known: &String| known == grain.as_str();
+        let listed = |known: &EcoString| known == grain.as_str();
         if !field.time_grains.is_empty() && !field.time_grains.iter().any(listed) {
             let message =
                 format!("{name} has the grains {}, not {}", field.time_grains.join(", "), grain.as_str());

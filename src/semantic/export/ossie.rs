@@ -3,27 +3,13 @@
 //! O1 The document is valid by Ossie's JSON Schema. O2 Nothing is lost: an extension's `data` is a JSON object of the
 //! very keys of Steward's YAML that the thing has besides Ossie's, and `import::ossie` puts them back.
 
+use super::super::format::OSSIE_DIALECTS;
 use super::super::model::*;
 use super::steward::{self, Notes, VERSION};
 use super::yaml::{Map, Yaml};
 
 /// Vendor name of our extensions.
 pub const VENDOR: &str = "STEWARD";
-
-/// The dialects of Ossie 0.2.0.dev0; the others that Steward reads are its own.
-const DIALECTS: &[&str] = &[
-    "ANSI_SQL",
-    "SNOWFLAKE",
-    "MDX",
-    "TABLEAU",
-    "DATABRICKS",
-    "MAQL",
-    "BIGQUERY",
-    "SIGMA",
-    "THOUGHTSPOT",
-    "DAX",
-    "OSSIE_SQL_2026",
-];
 
 /// The document in the root form; `to_yaml` and `to_json` of the result write it.
 pub fn to_ossie(model: &Model) -> Map {
@@ -59,7 +45,7 @@ fn of_field(field: &Field) -> Map {
     let mut parts = Parts::new(steward::field_map(field), native);
     let mut map = std::mem::take(&mut parts.kept);
     parts.expression(&mut map, &field.expression);
-    parts.context(&mut map, &field.ai_context, &field.synonyms);
+    parts.context(&mut map, field.ai_context(), &field.synonyms);
     parts.extensions(&mut map, &field.custom_extensions);
     map
 }
@@ -102,14 +88,10 @@ impl Parts {
     }
 
     fn expression(&mut self, map: &mut Map, expression: &Expression) {
-        let is_ossie = |dialect: &str| DIALECTS.contains(&dialect);
-        let mut dialects: Vec<(&str, &str)> = expression
-            .dialects
-            .iter()
-            .filter(|(dialect, _)| is_ossie(dialect))
-            .map(|(dialect, text)| (dialect.as_str(), text.as_str()))
-            .collect();
-        if dialects.len() == expression.dialects.len() {
+        let is_ossie = |dialect: &str| OSSIE_DIALECTS.contains(&dialect);
+        let mut dialects: Vec<(&str, &str)> =
+            expression.dialects().filter(|(dialect, _)| is_ossie(dialect)).collect();
+        if dialects.len() == expression.dialects().count() {
             self.drop(&["expression"]);
         }
         if dialects.is_empty() {
@@ -126,7 +108,7 @@ impl Parts {
         map.map("expression", outer);
     }
 
-    fn context(&mut self, map: &mut Map, context: &AiContext, synonyms: &[String]) {
+    fn context(&mut self, map: &mut Map, context: &AiContext, synonyms: &[impl AsRef<str>]) {
         if synonyms.is_empty() && context.examples.is_empty() {
             map.text("ai_context", &context.instructions);
             return;

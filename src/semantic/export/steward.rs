@@ -211,7 +211,7 @@ pub(super) fn field_map(field: &Field) -> Map {
         is_time,
         time_grains,
         default_aggregation,
-        ai_context,
+        ai_context: _,
         custom_extensions,
         source: _,
     } = field;
@@ -229,7 +229,7 @@ pub(super) fn field_map(field: &Field) -> Map {
         map.map("dimension", dimension);
     }
     map.text("unit", unit);
-    if let Some((min, max)) = range {
+    if let Some((min, max)) = range.as_deref() {
         let mut bounds = Map::default();
         for (key, bound) in [("min", min), ("max", max)] {
             if !bound.is_empty() {
@@ -250,7 +250,7 @@ pub(super) fn field_map(field: &Field) -> Map {
     map.flag("pii", *pii);
     map.texts("time_grains", time_grains);
     map.text("default_aggregation", default_aggregation);
-    context(&mut map, ai_context);
+    context(&mut map, field.ai_context());
     extensions(&mut map, custom_extensions);
     map
 }
@@ -380,8 +380,9 @@ fn query_map(query: &VerifiedQuery) -> Map {
 }
 
 fn sql(map: &mut Map, expression: &Expression) {
-    match expression.dialects.as_slice() {
-        [(dialect, text)] if dialect == "ANSI_SQL" => map.text("expression", text),
+    let dialects: Vec<(&str, &str)> = expression.dialects().collect();
+    match dialects.as_slice() {
+        [("ANSI_SQL", text)] => map.text("expression", text),
         dialects => {
             let list = dialects.iter().map(|(dialect, text)| {
                 let mut one = Map::default();

@@ -80,8 +80,9 @@ fn expression() -> impl Strategy<Value = Expression> {
         Just("-- why\na || '\n  b'".to_owned()),
     ];
     let dialect = prop::sample::select(vec!["ANSI_SQL", "SNOWFLAKE", "DATAFUSION", "POSTGRESQL"]);
-    prop::collection::vec((dialect, one), 1..3).prop_map(|dialects| Expression {
-        dialects: dialects.into_iter().map(|(dialect, text)| (dialect.to_owned(), text)).collect(),
+    prop::collection::vec((dialect, one), 1..3).prop_map(|dialects| {
+        let owned = dialects.into_iter().map(|(dialect, text)| (dialect.to_owned(), text));
+        Expression::new(owned.collect()).unwrap()
     })
 }
 
@@ -116,24 +117,24 @@ fn field() -> impl Strategy<Value = Field> {
         |(first, second, third, aggregation)| Field {
             name: first.0,
             expression: first.1,
-            label: first.2,
-            description: first.3,
-            datatype: second.0.to_owned(),
-            unit: second.1,
-            range: second.2,
+            label: first.2.into(),
+            description: first.3.into(),
+            datatype: second.0.into(),
+            unit: second.1.into(),
+            range: second.2.map(Box::new),
             nullable: second.3,
             is_enum: first.4 && !second.4.is_empty(),
-            sample_values: second.4,
-            synonyms: first.6,
-            hints: second.5,
+            sample_values: compact(second.4),
+            synonyms: compact(first.6),
+            hints: compact(second.5),
             sensitivity: second.6,
             mask: None,
             is_masked: false,
             pii: first.4,
             is_time: first.5,
-            time_grains: third.0,
-            default_aggregation: aggregation.to_owned(),
-            ai_context: third.1,
+            time_grains: compact(third.0),
+            default_aggregation: aggregation.into(),
+            ai_context: AiContext::boxed(third.1),
             custom_extensions: third.2,
             source: source(),
         },

@@ -48,8 +48,8 @@ impl Map {
     }
 
     /// Adds a list of texts, unless it is empty.
-    pub fn texts(&mut self, key: &'static str, texts: &[String]) {
-        self.list(key, texts.iter().cloned().map(Yaml::Text).collect());
+    pub fn texts(&mut self, key: &'static str, texts: &[impl AsRef<str>]) {
+        self.list(key, texts.iter().map(|text| Yaml::Text(text.as_ref().to_owned())).collect());
     }
 
     /// Adds a list, unless it is empty.

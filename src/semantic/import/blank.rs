@@ -1,5 +1,7 @@
 //! Parts of a model with nothing in them but what they cannot be without.
 
+use ecow::{EcoString, EcoVec};
+
 use crate::semantic::*;
 
 pub fn model(name: String, source: Source) -> Model {
@@ -43,24 +45,24 @@ pub fn field(name: String, expression: Expression, source: Source) -> Field {
         name,
         expression,
         source,
-        label: String::new(),
-        description: String::new(),
-        datatype: String::new(),
-        unit: String::new(),
+        label: EcoString::new(),
+        description: EcoString::new(),
+        datatype: EcoString::new(),
+        unit: EcoString::new(),
         range: None,
         nullable: None,
         is_enum: false,
-        sample_values: Vec::new(),
-        synonyms: Vec::new(),
-        hints: Vec::new(),
+        sample_values: EcoVec::new(),
+        synonyms: EcoVec::new(),
+        hints: EcoVec::new(),
         sensitivity: Sensitivity::Public,
         mask: None,
         is_masked: false,
         pii: false,
         is_time: false,
-        time_grains: Vec::new(),
-        default_aggregation: String::new(),
-        ai_context: AiContext::default(),
+        time_grains: EcoVec::new(),
+        default_aggregation: EcoString::new(),
+        ai_context: None,
         custom_extensions: Vec::new(),
     }
 }

@@ -181,12 +181,12 @@ impl Reader<'_, '_> {
             return Some(node);
         }
         let mut field = blank::field(names::clean(&name), expression(&text), self.source(node.at));
-        field.description = keys.text("description", self.report);
-        field.synonyms = keys.texts("synonyms", self.report);
-        field.sample_values = keys.texts("sample_values", self.report);
+        field.description = keys.text("description", self.report).into();
+        field.synonyms = compact(keys.texts("synonyms", self.report));
+        field.sample_values = compact(keys.texts("sample_values", self.report));
         field.is_enum = keys.flag("is_enum", self.report).unwrap_or(false);
         let type_name = keys.text("data_type", self.report);
-        field.datatype = datatype(&type_name).to_owned();
+        field.datatype = datatype(&type_name).into();
         let is_time_type = matches!(field.datatype.as_str(), "Date" | "Time" | "DateTime" | "DateTimeTz");
         field.is_time = kind == Column::Time || (kind == Column::Any && is_time_type);
         if field.datatype.is_empty() && !type_name.is_empty() {
@@ -197,7 +197,7 @@ impl Reader<'_, '_> {
             let aggregation = keys.text("default_aggregation", self.report).to_lowercase();
             match aggregation.as_str() {
                 "sum" | "avg" | "min" | "max" | "count" | "count_distinct" | "median" => {
-                    field.default_aggregation = aggregation;
+                    field.default_aggregation = aggregation.into();
                 }
                 "" => {}
                 other => {
@@ -442,11 +442,8 @@ impl Column {
 
 /// SQL that only Snowflake reads is marked as its own; the rest is everybody's.
 fn expression(text: &str) -> Expression {
-    let is_own = text.contains("::") || text.contains(':');
-    match is_own {
-        true => Expression { dialects: vec![("SNOWFLAKE".to_owned(), text.to_owned())] },
-        false => Expression::ansi(text),
-    }
+    let own = text.contains(':').then(|| vec![("SNOWFLAKE".to_owned(), text.to_owned())]);
+    own.and_then(Expression::new).unwrap_or_else(|| Expression::ansi(text))
 }
 
 /// Seconds since 1970 as an instant in UTC; any other text as it is.

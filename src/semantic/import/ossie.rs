@@ -39,26 +39,17 @@ fn merge(models: &mut Vec<Model>, other: Model, report: &mut Report) {
         models.push(other);
         return;
     };
-    let texts = [
-        ("description", &mut model.description, &other.description),
-        ("custom_instructions", &mut model.custom_instructions, &other.custom_instructions),
-        ("ai_context", &mut model.ai_context.instructions, &other.ai_context.instructions),
-    ];
-    for (key, ours, theirs) in texts {
-        if ours.is_empty() {
-            ours.clone_from(theirs);
-        } else if !theirs.is_empty() && ours != theirs {
-            let what = format!("`{key}` of model `{}`", other.name);
-            report.lost(other.source.at, what, "an earlier file sets it", "keep one of them");
+    let (name, at) = (other.name.clone(), other.source.at);
+    model.append(other, |key, is_same| {
+        if !is_same {
+            report.lost(
+                at,
+                format!("`{key}` of model `{name}`"),
+                "an earlier file sets it",
+                "keep one of them",
+            );
         }
-    }
-    model.synonyms.extend(other.synonyms);
-    model.ai_context.examples.extend(other.ai_context.examples);
-    model.datasets.extend(other.datasets);
-    model.relationships.extend(other.relationships);
-    model.metrics.extend(other.metrics);
-    model.verified_queries.extend(other.verified_queries);
-    model.custom_extensions.extend(other.custom_extensions);
+    });
 }
 
 /// Puts the keys of STEWARD's extensions back where they came from, at every level.

@@ -403,9 +403,14 @@ impl Settling<'_> {
 
 /// Puts new text in the place of the one that is evaluated.
 fn replace(expression: &mut Expression, text: String) {
-    let old = expression.text().to_owned();
-    if let Some(entry) = expression.dialects.iter_mut().find(|(_, known)| *known == old) {
+    let old = expression.text();
+    let owned = |(dialect, text): (&str, &str)| (dialect.to_owned(), text.to_owned());
+    let mut dialects: Vec<(String, String)> = expression.dialects().map(owned).collect();
+    if let Some(entry) = dialects.iter_mut().find(|(_, known)| known == old) {
         entry.1 = text;
+    }
+    if let Some(replaced) = Expression::new(dialects) {
+        *expression = replaced;
     }
 }
 

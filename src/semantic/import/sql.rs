@@ -11,46 +11,14 @@ use datafusion::sql::sqlparser::keywords::{self, Keyword};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token};
 
-use crate::semantic::{parse_expression, quote};
+use crate::semantic::{compile, parse_expression, quote};
 
 /// A column as it is written: `qualifier.column` or `column`.
 pub type Column = (Option<String>, String);
 
-const AGGREGATES: &[&str] = &[
-    "sum",
-    "count",
-    "avg",
-    "min",
-    "max",
-    "median",
-    "mode",
-    "stddev",
-    "stddev_pop",
-    "stddev_samp",
-    "variance",
-    "var_pop",
-    "var_samp",
-    "corr",
-    "covar_pop",
-    "covar_samp",
-    "count_if",
-    "countif",
-    "sum_boolean",
-    "listagg",
-    "string_agg",
-    "array_agg",
-    "any_value",
-    "bool_and",
-    "bool_or",
-    "approx_count_distinct",
-    "approx_distinct",
-    "approx_percentile",
-    "approx_percentile_cont",
-    "percentile_cont",
-    "percentile_disc",
-    "first_value",
-    "last_value",
-];
+/// Aggregates that only other systems have, or that are windows here.
+const THEIR_AGGREGATES: &[&str] =
+    &["countif", "sum_boolean", "approx_count_distinct", "approx_percentile", "first_value", "last_value"];
 
 /// An identifier as SQL: bare where every engine takes it as it is, quoted otherwise.
 pub fn identifier(name: &str) -> String {
@@ -89,11 +57,12 @@ pub fn is_aggregate(expr: &Expr) -> bool {
         type Break = ();
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
             match expr {
-                Expr::Function(function)
-                    if function.over.is_none()
-                        && AGGREGATES.contains(&function.name.to_string().to_lowercase().as_str()) =>
-                {
-                    ControlFlow::Break(())
+                Expr::Function(function) if function.over.is_none() => {
+                    let name = function.name.to_string().to_lowercase();
+                    match compile::is_aggregate(&name) || THEIR_AGGREGATES.contains(&name.as_str()) {
+                        true => ControlFlow::Break(()),
+                        false => ControlFlow::Continue(()),
+                    }
                 }
                 _ => ControlFlow::Continue(()),
             }

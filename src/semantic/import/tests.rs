@@ -134,7 +134,7 @@ fn the_samples_of_dbt_come_over_with_their_filters_ratios_and_offsets() {
     links.sort_unstable();
     assert_eq!(links, ["order_item_to_orders", "orders_to_customers"]);
     let kind = model.dataset("customers").unwrap().field("customer_type").unwrap();
-    assert!(kind.is_enum && kind.sample_values == ["new", "returning"]);
+    assert!(kind.is_enum && *kind.sample_values == ["new", "returning"]);
     let lost: Vec<&String> = lines.iter().filter(|line| line.contains("not carried over")).collect();
     assert_eq!(lost.len(), 7, "{lost:#?}");
     assert!(says(&lines, &["customers.yml:82", "saved query `new_customer_orders`"]), "{lines:#?}");
@@ -266,8 +266,8 @@ fn wrens_enums_metrics_and_views_that_answer_questions_come_over() {
     let orders = model.dataset("o").unwrap();
     assert_eq!(orders.relation, "main.Orders");
     let state = orders.field("state").unwrap();
-    assert!(state.is_enum && state.sample_values == ["new", "old"]);
-    assert_eq!(orders.field("k").unwrap().synonyms, ["Key"]);
+    assert!(state.is_enum && *state.sample_values == ["new", "old"]);
+    assert_eq!(*orders.field("k").unwrap().synonyms, ["Key"]);
     assert_eq!(metric(&model, "m").expression.text(), "count(*)");
     assert_eq!(metric(&model, "cm").expression.text(), "SUM(k)");
     assert_eq!(model.verified_queries[0].sql, "select count(*) from c.o");

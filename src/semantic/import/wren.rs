@@ -234,17 +234,19 @@ impl Reader<'_, '_> {
         }
         let mut field = blank::field(names::clean(&name), Expression::ansi(text), self.source(node.at));
         let mut kept = Json::new();
-        self.properties(&mut keys, &mut field.description, &mut field.synonyms, &mut kept);
+        let (mut description, mut synonyms) = (String::new(), Vec::new());
+        self.properties(&mut keys, &mut description, &mut synonyms, &mut kept);
+        (field.description, field.synonyms) = (description.into(), compact(synonyms));
         field.nullable = keys.any(&["notNull", "not_null"]).and_then(|node| match node.value {
             Value::Bool(true) => Some(false),
             _ => None,
         });
         if let Some(values) = self.enums.get(&type_name) {
-            field.datatype = "String".to_owned();
-            field.sample_values.clone_from(values);
+            field.datatype = "String".into();
+            field.sample_values = compact(values);
             field.is_enum = !values.is_empty();
         } else {
-            field.datatype = datatype(&type_name).to_owned();
+            field.datatype = datatype(&type_name).into();
             if field.datatype.is_empty() && !type_name.is_empty() {
                 let what = format!("`type: {type_name}` of {}", keys.what);
                 self.report.lost(keys.at, what, "Ossie has no such type", "set `datatype`");

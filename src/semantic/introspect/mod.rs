@@ -168,9 +168,9 @@ pub fn draft(name: &str, tables: &[TableProfile]) -> (Model, Notes) {
 fn field(name: &str, column: &ColumnProfile, table: &TableProfile, at: &Source) -> (Field, String) {
     let expression = if name == column.name { quote(name) } else { quote(&column.name) };
     let mut field = import::blank::field(name.to_owned(), Expression::ansi(expression), at.clone());
-    field.datatype.clone_from(&column.datatype);
+    field.datatype = column.datatype.as_str().into();
     field.is_time = matches!(column.datatype.as_str(), "Date" | "Time" | "DateTime" | "DateTimeTz");
-    field.description = column.description.trim().to_owned();
+    field.description = column.description.trim().into();
     let is_seen = !matches!(column.datatype.as_str(), "" | "Opaque");
     let present = if is_seen { table.rows.saturating_sub(column.nulls) } else { 0 };
     // What the first rows do not show may come later.
@@ -208,17 +208,17 @@ fn field(name: &str, column: &ColumnProfile, table: &TableProfile, at: &Source) 
     match column.datatype.as_str() {
         _ if !column.declared_values.is_empty() => {
             field.is_enum = true;
-            field.sample_values.clone_from(&column.declared_values);
+            field.sample_values = compact(&column.declared_values);
         }
         "String" if is_listed => {
             field.is_enum = table.is_whole;
-            field.sample_values = shown;
-            field.sample_values.sort();
+            field.sample_values = compact(shown);
+            field.sample_values.make_mut().sort();
         }
-        "String" => field.sample_values = shown.into_iter().take(5).collect(),
+        "String" => field.sample_values = compact(shown.into_iter().take(5)),
         "Integer" | "Decimal" | "Float" | "Date" | "DateTime" | "DateTimeTz" | "Time" => {
             if let (Some(min), Some(max)) = (&column.min, &column.max) {
-                field.range = Some((min.clone(), max.clone()));
+                field.range = Some(Box::new((min.clone(), max.clone())));
             }
         }
         _ => {}

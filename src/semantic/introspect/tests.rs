@@ -61,8 +61,8 @@ fn keys_joins_and_enums_are_drafted_with_their_evidence() {
     let orders = model.dataset("orders").unwrap();
     assert_eq!(orders.primary_key, ["order_id"]);
     let state = orders.field("state").unwrap();
-    assert!(state.is_enum && state.sample_values == ["new", "no"], "{yaml}");
-    assert_eq!(orders.field("quantity").unwrap().range, Some(("1".into(), "2".into())));
+    assert!(state.is_enum && *state.sample_values == ["new", "no"], "{yaml}");
+    assert_eq!(orders.field("quantity").unwrap().range.as_deref(), Some(&("1".into(), "2".into())));
     assert!(yaml.contains("# Primary key guessed: `order_id` is unique in all 8 rows."), "{yaml}");
     // `quantity` holds numbers that are customers' ids too; nothing in its name says so.
     let links: Vec<&str> = model.relationships.iter().map(|link| link.name.as_str()).collect();
@@ -133,7 +133,7 @@ fn values_that_the_source_declares_are_the_enum_and_what_was_not_looked_at_is_no
     let blob = column("blob", "Opaque", &[], 9);
     let (model, yaml) = drafted(&[table("t", 9, vec![mood, blob])]);
     let dataset = model.dataset("t").unwrap();
-    assert_eq!(dataset.field("mood").unwrap().sample_values, ["ok", "sad"]);
+    assert_eq!(*dataset.field("mood").unwrap().sample_values, ["ok", "sad"]);
     let blob = dataset.field("blob").unwrap();
     assert!(blob.nullable.is_none() && !yaml.contains("0 distinct"), "{yaml}");
 }

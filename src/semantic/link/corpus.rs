@@ -76,7 +76,7 @@ pub(super) fn dataset_text(model: &Model, dataset: &Dataset) -> String {
         if text.len() >= MAX_EMBEDDED {
             break;
         }
-        let said = if field.label.is_empty() { &field.name } else { &field.label };
+        let said = if field.label.is_empty() { field.name.as_str() } else { &field.label };
         let _ = write!(text, "{separator}{}", spoken(said));
         separator = ", ";
     }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use ecow::EcoString;
+
 use super::super::model::{Dataset, Field, Metric, Model, Relationship, VerifiedQuery};
 use super::corpus::shortened;
 
@@ -76,14 +78,14 @@ pub(super) fn field(model: &Model, dataset: &Dataset, field: &Field) -> String {
     if !field.description.is_empty() {
         let _ = write!(text, ": {}", field.description);
     }
-    if let Some((min, max)) = &field.range {
+    if let Some((min, max)) = field.range.as_deref() {
         let _ = write!(text, " Range {min} to {max}.");
     }
     if field.nullable == Some(true) {
         text.push_str(" May be NULL.");
     }
     if !field.sample_values.is_empty() {
-        let shown: Vec<&str> = field.sample_values.iter().take(12).map(String::as_str).collect();
+        let shown: Vec<&str> = field.sample_values.iter().take(12).map(EcoString::as_str).collect();
         let more = if field.is_enum && shown.len() == field.sample_values.len() { "" } else { ", …" };
         let _ = write!(text, " Values: {}{more}.", shown.join(", "));
     }
@@ -141,7 +143,7 @@ pub(super) fn instructions(model: &Model) -> String {
     if told.is_empty() { String::new() } else { format!("about {}: {}", model.name, told.join("\n")) }
 }
 
-fn with_hints(text: &mut String, hints: &[String]) {
+fn with_hints(text: &mut String, hints: &[impl std::fmt::Display]) {
     for hint in hints {
         let _ = write!(text, "\n  hint: {hint}");
     }

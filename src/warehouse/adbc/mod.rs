@@ -11,26 +11,22 @@ mod fault;
 mod pool;
 mod run;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::datasource::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
 
 use super::convert::Converter;
-use super::remote_table::{Reader, RemoteTable, TableShape};
+use super::remote_table::{KnownTables, Reader, RemoteTable};
 use super::{
     QueryTag, Remote, RemoteError, RemoteQuery, RemoteSql, Warehouse, WarehouseDialect, WarehouseError,
 };
 use crate::config::AdbcConfig;
 use pool::Pool;
 use run::{Take, Work};
-
-/// How long the columns of a table are taken to be what they were.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 /// A database behind an ADBC driver.
 #[derive(Debug)]
@@ -43,7 +39,7 @@ struct Inner {
     pool: Arc<Pool>,
     /// Of statements that no caller sets a limit for.
     timeout: Duration,
-    known: Mutex<HashMap<(String, String), (Instant, TableShape)>>,
+    known: KnownTables,
 }
 
 impl fmt::Debug for Inner {
@@ -57,7 +53,7 @@ impl AdbcWarehouse {
     pub fn open(name: &str, config: &AdbcConfig, timeout: Duration) -> Result<Self, WarehouseError> {
         let pool = Arc::new(Pool::open(name, config)?);
         let dialect = WarehouseDialect::from(config.dialect);
-        Ok(Self { inner: Arc::new(Inner { dialect, pool, timeout, known: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { dialect, pool, timeout, known: KnownTables::default() }) })
     }
 
     async fn start(&self, query: RemoteQuery, take: Take) -> Result<SendableRecordBatchStream, RemoteError> {
@@ -74,21 +70,9 @@ impl Warehouse for AdbcWarehouse {
         table: &str,
         tag: &QueryTag,
     ) -> Result<Arc<dyn TableProvider>, WarehouseError> {
-        let key = (schema.to_owned(), table.to_owned());
-        let known =
-            self.inner.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key).cloned();
-        let shape = match known {
-            Some((since, shape)) if since.elapsed() < KNOWN_FOR => shape,
-            _ => {
-                let shape = catalog::look_up(&self.inner, schema, table, tag).await?;
-                let mut known = self.inner.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                known.retain(|_, (since, _)| since.elapsed() < KNOWN_FOR);
-                known.insert(key.clone(), (Instant::now(), shape.clone()));
-                shape
-            }
-        };
-        let reader = TableReader { inner: self.inner.clone(), key };
-        Ok(Arc::new(RemoteTable::new(shape, Arc::new(reader), tag.clone())))
+        let look_up = catalog::look_up(&self.inner, schema, table, tag);
+        let shape = self.inner.known.get_or(schema, table, look_up).await?;
+        Ok(Arc::new(RemoteTable::new(shape, self.inner.clone(), tag.clone())))
     }
 
     fn dialect(&self) -> WarehouseDialect {
@@ -118,27 +102,20 @@ impl Remote for AdbcWarehouse {
     }
 }
 
-/// Reads scans of one table.
-#[derive(Debug)]
-struct TableReader {
-    inner: Arc<Inner>,
-    key: (String, String),
-}
-
 #[async_trait]
-impl Reader for TableReader {
+impl Reader for Inner {
     async fn read(
         &self,
         sql: RemoteSql,
         columns: Converter,
         tag: QueryTag,
     ) -> Result<SendableRecordBatchStream, RemoteError> {
-        let has_blanks = self.inner.dialect == WarehouseDialect::Sqlite;
+        let has_blanks = self.dialect == WarehouseDialect::Sqlite;
         let take = Take::Table { columns, has_blanks };
-        let work = Work { sql, timeout: self.inner.timeout, tag, take };
-        let started = run::start(self.inner.pool.clone(), work).await;
+        let work = Work { sql, timeout: self.timeout, tag, take };
+        let started = run::start(self.pool.clone(), work).await;
         if matches!(started, Err(RemoteError::Changed)) {
-            self.inner.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&self.key);
+            self.known.forget();
         }
         started
     }

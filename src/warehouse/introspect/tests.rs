@@ -41,7 +41,7 @@ async fn csv_and_ndjson_are_profiled_and_drafted_into_a_model_that_loads() {
     assert_eq!(orders.primary_key, ["order_id"], "{yaml}");
     assert_eq!(orders.field("day").unwrap().datatype, "Date", "{yaml}");
     assert_eq!(orders.field("day").unwrap().range.as_ref().unwrap().0, "2026-01-01");
-    assert_eq!(orders.field("state").unwrap().sample_values, ["new", "no"]);
+    assert_eq!(*orders.field("state").unwrap().sample_values, ["new", "no"]);
     assert_eq!(model.relationships.len(), 1, "{yaml}");
     assert!(!yaml.contains("@b.c"), "{yaml}");
 }

@@ -12,7 +12,7 @@ mod types;
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -32,7 +32,7 @@ use super::convert::Converter;
 use super::dialect::quoted;
 use super::names::published_name;
 use super::pushdown::{Layout, RemoteColumn};
-use super::remote_table::{Reader, RemoteTable, TableShape, external};
+use super::remote_table::{KnownTables, Reader, RemoteTable, TableShape, external};
 use super::{
     QueryTag, Remote, RemoteError, RemoteQuery, RemoteSql, Warehouse, WarehouseDialect, WarehouseError,
 };
@@ -41,8 +41,6 @@ use session::{Answered, Order, Session};
 use settings::Account;
 use types::Column;
 
-/// How long the columns of a table are taken to be what they were.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// Chunks that are fetched ahead.
 const AHEAD: usize = 2;
 
@@ -57,7 +55,7 @@ struct Inner {
     session: Arc<Session>,
     slots: Arc<Semaphore>,
     timeout: Duration,
-    known: Mutex<HashMap<(String, String), (Instant, TableShape)>>,
+    known: KnownTables,
 }
 
 impl SnowflakeWarehouse {
@@ -84,7 +82,7 @@ impl SnowflakeWarehouse {
         }
         let session = Arc::new(Session::new(name.to_owned(), connection, account));
         let slots = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-        Ok(Self { inner: Arc::new(Inner { session, slots, timeout, known: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { session, slots, timeout, known: KnownTables::default() }) })
     }
 
     #[cfg(test)]
@@ -262,18 +260,8 @@ impl Warehouse for SnowflakeWarehouse {
         table: &str,
         tag: &QueryTag,
     ) -> Result<Arc<dyn TableProvider>, WarehouseError> {
-        let key = (schema.to_owned(), table.to_owned());
-        let known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        let shape = match known {
-            Some((since, shape)) if since.elapsed() < KNOWN_FOR => shape,
-            _ => {
-                let shape = self.inner.look_up(schema, table, tag).await?;
-                let mut known = self.inner.known.lock().unwrap_or_else(PoisonError::into_inner);
-                known.retain(|_, (since, _)| since.elapsed() < KNOWN_FOR);
-                known.insert(key, (Instant::now(), shape.clone()));
-                shape
-            }
-        };
+        let look_up = self.inner.look_up(schema, table, tag);
+        let shape = self.inner.known.get_or(schema, table, look_up).await?;
         Ok(Arc::new(RemoteTable::new(shape, self.inner.clone(), tag.clone())))
     }
 
@@ -319,6 +307,7 @@ impl Reader for Inner {
         let given: Fields =
             names.zip(&found).map(|(name, column)| Field::new(name, column.data_type(), true)).collect();
         if found.len() != schema.fields().len() || !columns.fits(&Schema::new(given)) {
+            self.known.forget();
             return Err(RemoteError::Changed);
         }
         let stream = rows.map(move |batch| batch.and_then(|batch| columns.convert(&batch)).map_err(external));

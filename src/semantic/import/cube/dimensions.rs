@@ -1,5 +1,6 @@
 //! A dimension as a field.
 
+use ecow::EcoString;
 use serde_json::Map as Json;
 
 use super::references::{HERE, Use};
@@ -16,11 +17,11 @@ impl Reader<'_, '_, '_> {
         let text = keys.text("sql", self.report);
         let mut field =
             blank::field(names::clean(&name), Expression::ansi(""), source(member.file, member.node.at));
-        field.label = keys.text("title", self.report);
-        field.description = keys.text("description", self.report);
+        field.label = keys.text("title", self.report).into();
+        field.description = keys.text("description", self.report).into();
         match type_name.as_str() {
-            "string" => field.datatype = "String".to_owned(),
-            "boolean" => field.datatype = "Boolean".to_owned(),
+            "string" => field.datatype = "String".into(),
+            "boolean" => field.datatype = "Boolean".into(),
             "time" => field.is_time = true,
             // Cube's numbers are of any type.
             "number" | "geo" | "switch" | "" => {}
@@ -35,7 +36,7 @@ impl Reader<'_, '_, '_> {
         let geo = [keys.take("latitude"), keys.take("longitude")];
         let mut kept: Json<String, serde_json::Value> = keys.keep(&["meta", "format", "links"]);
         for value in keys.list("values", self.report) {
-            field.sample_values.extend(plain(value));
+            field.sample_values.extend(plain(value).map(EcoString::from));
         }
         field.is_enum = type_name == "switch" && !field.sample_values.is_empty();
         self.hidden(&mut keys);
@@ -53,7 +54,7 @@ impl Reader<'_, '_, '_> {
             "suggestFilterValues",
         ]);
         let aliases = keys.texts("aliases", self.report);
-        field.synonyms.extend(aliases);
+        field.synonyms.extend(aliases.into_iter().map(EcoString::from));
         keys.finish(self.report);
         if is_sub_query {
             let why =
@@ -66,7 +67,7 @@ impl Reader<'_, '_, '_> {
                 let text = find(node, "sql").and_then(plain).unwrap_or_default();
                 let mut field = field.clone();
                 field.name = format!("{}_{part}", field.name);
-                field.datatype = "Float".to_owned();
+                field.datatype = "Float".into();
                 self.push(position, dataset, field, &text, &format!("{part} of {what}"), at);
             }
             return;

@@ -1,5 +1,7 @@
 //! Semantic models of both specs, with what the project's `models:` say of their columns.
 
+use ecow::EcoString;
+
 use super::*;
 
 impl<'n> Reader<'_, 'n, '_> {
@@ -120,12 +122,12 @@ impl<'n> Reader<'_, 'n, '_> {
             return None;
         }
         let mut field = blank::field(names::clean(name), Expression::ansi(text), source(file, keys.at));
-        field.description = self.description(keys);
-        field.label = keys.text("label", self.report);
+        field.description = self.description(keys).into();
+        field.label = keys.text("label", self.report).into();
         field.is_time = keys.text("type", self.report).eq_ignore_ascii_case("time");
         if let Some(grain) = Grain::from_name(granularity) {
             let coarser = Grain::ALL.iter().filter(|other| **other >= grain);
-            field.time_grains = coarser.map(|grain| grain.as_str().to_owned()).collect();
+            field.time_grains = coarser.map(|grain| EcoString::from(grain.as_str())).collect();
         } else if !granularity.is_empty() {
             let what = format!("granularity `{granularity}` of {}", keys.what);
             self.report.lost(keys.at, what, "Steward's grains are those of the calendar, from seconds", "");
@@ -181,13 +183,13 @@ impl<'n> Reader<'_, 'n, '_> {
             }
         };
         if field.description.is_empty() {
-            field.description = description;
+            field.description = description.into();
         }
         if field.label.is_empty() {
-            field.label = label;
+            field.label = label.into();
         }
         if field.name != name && !field.synonyms.iter().any(|known| known == name) {
-            field.synonyms.push(name.to_owned());
+            field.synonyms.push(name.into());
         }
         field.custom_extensions.extend(extension);
         let field = field.name.clone();
@@ -361,10 +363,10 @@ impl<'n> Reader<'_, 'n, '_> {
     fn document_column(&mut self, keys: &mut Keys<'_>, dataset: &mut Dataset, field: &mut Field) {
         let description = self.description(keys);
         if field.description.is_empty() {
-            field.description = description;
+            field.description = description.into();
         }
         let type_name = keys.text("data_type", self.report);
-        field.datatype = datatype(&type_name).to_owned();
+        field.datatype = datatype(&type_name).into();
         field.is_time |= matches!(field.datatype.as_str(), "Date" | "Time" | "DateTime" | "DateTimeTz");
         keys.ignore(&["quote", "constraints"]);
         for list in ["tests", "data_tests"] {
@@ -397,7 +399,7 @@ impl<'n> Reader<'_, 'n, '_> {
             "accepted_values" => {
                 let body = body.map(|body| find(body, "arguments").unwrap_or(body));
                 let values = body.and_then(|body| find(body, "values"));
-                field.sample_values = items(values).filter_map(plain).collect();
+                field.sample_values = compact(items(values).filter_map(plain));
                 field.is_enum = !field.sample_values.is_empty();
             }
             other => {

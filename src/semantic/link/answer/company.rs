@@ -85,7 +85,7 @@ impl Assembly<'_> {
                 item.reasons.push(format!("the question says {}", literal.text));
                 item.value = Some(ValueMatch {
                     field: field.name.clone(),
-                    value: value.clone(),
+                    value: value.to_string(),
                     literal: literal.text.clone(),
                 });
                 self.offer(Piece { key, item }, percent);
