@@ -13,6 +13,10 @@ const ROUNDS: usize = 2_000;
 /// Relations that the query does not name.
 const OTHERS: usize = 1_990;
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let sql = query();
     assert_eq!(sql.lines().count(), 50);

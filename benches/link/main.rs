@@ -15,6 +15,10 @@ use steward::rag::FastembedOptions;
 use steward::rag::embed::{Embedder, FastembedEmbedder};
 use steward::semantic::{Linker, ScoreParts};
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let Some(spider) = Spider::load() else { return };
     let Some(embedder) = embedder() else { return };

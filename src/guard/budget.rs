@@ -14,6 +14,8 @@ use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
+use super::prefix;
+
 /// Expressions that may be begun for each token; honest queries stay below ten.
 const STEPS_A_TOKEN: usize = 25;
 /// And for the query as a whole, so that short ones may nest.
@@ -60,7 +62,7 @@ impl Dialect for Budget {
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         match self.step() {
-            Ok(()) => self.inner.parse_prefix(parser),
+            Ok(()) => prefix::parse(parser).or_else(|| self.inner.parse_prefix(parser)),
             Err(error) => Some(Err(error)),
         }
     }

@@ -20,6 +20,7 @@ mod functions;
 mod limit;
 mod namespace;
 mod operators;
+mod prefix;
 mod rewrite;
 mod secured;
 mod sizes;

@@ -61,7 +61,7 @@ fn syntax(message: String) -> Refusal {
     Refusal::new("syntax", format!("the query does not parse: {message}"), "mend the SQL")
 }
 
-fn statements(tokens: Vec<TokenWithSpan>, dialect: Dialect) -> Result<Vec<Statement>, Refusal> {
+pub(super) fn statements(tokens: Vec<TokenWithSpan>, dialect: Dialect) -> Result<Vec<Statement>, Refusal> {
     let budget = Budget::new(dialect.parser(), tokens.len());
     let parsed = Parser::new(&budget)
         .with_recursion_limit(MAX_DEPTH)

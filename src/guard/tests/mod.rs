@@ -2,6 +2,7 @@
 
 mod corpus;
 mod dialects;
+mod prefix;
 mod random;
 
 use std::sync::Arc;
