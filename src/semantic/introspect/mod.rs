@@ -44,8 +44,8 @@ pub struct ColumnProfile {
     /// All values that the type allows, where the source declares them.
     pub declared_values: Vec<String>,
     pub description: String,
-    /// Whether the source says that it is never null.
-    pub is_required: bool,
+    /// Whether the source says that it is never null, or that it may be; `None` where it says nothing.
+    pub required: Option<bool>,
 }
 
 /// The hash of a value, as [`ColumnProfile::fingerprints`] holds it; the same in every column of one run.
@@ -173,11 +173,11 @@ fn field(name: &str, column: &ColumnProfile, table: &TableProfile, at: &Source) 
     field.description = column.description.trim().into();
     let is_seen = !matches!(column.datatype.as_str(), "" | "Opaque");
     let present = if is_seen { table.rows.saturating_sub(column.nulls) } else { 0 };
-    // What the first rows do not show may come later.
-    field.nullable = match (column.nulls, column.is_required) {
-        (0, true) => Some(false),
-        (0, false) if table.is_whole && present > 0 => Some(false),
-        (0, false) => None,
+    // What the first rows do not show may come later, and what the source allows as well.
+    field.nullable = match (column.nulls, column.required) {
+        (0, Some(true)) => Some(false),
+        (0, None) if table.is_whole && present > 0 => Some(false),
+        (0, _) => None,
         _ => Some(true),
     };
     let mut evidence = Vec::new();

@@ -13,7 +13,7 @@ fn column(name: &str, datatype: &str, values: &[&str], rows: u64) -> ColumnProfi
         max: values.last().map(|value| (*value).to_owned()),
         values: values.iter().map(|value| (*value).to_owned()).collect(),
         fingerprints: values.iter().map(hash).collect(),
-        is_required: rows == 0,
+        required: (rows == 0).then_some(true),
         ..ColumnProfile::default()
     }
 }

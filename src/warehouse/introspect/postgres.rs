@@ -24,10 +24,10 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND n.nspn
 ORDER BY 2, 3";
 
 const COLUMNS: &str = "\
-SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS required,
+SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, CASE WHEN c.relkind IN ('r', 'p', 'f') THEN a.attnotnull WHEN a.attnotnull THEN true END AS required,
        COALESCE(col_description(a.attrelid, a.attnum), '') AS description,
        ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = a.atttypid ORDER BY e.enumsortorder) AS labels
-FROM pg_attribute a
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum";
 
@@ -87,7 +87,7 @@ pub async fn profile_postgres(
                 native_type,
                 declared_values: labels,
                 description: row.try_get("description")?,
-                is_required: row.try_get("required")?,
+                required: row.try_get("required")?,
                 ..ColumnProfile::default()
             });
         }

@@ -97,3 +97,76 @@ async fn a_bad_database_url_is_refused_without_being_repeated() {
     assert!(matches!(error, IntrospectError::BadUrl));
     assert!(!error.to_string().contains("hunter2"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_is_drafted_from_its_catalogue_and_its_rows_and_not_changed() {
+    let Some(postgres) = crate::warehouse::tests::postgres_server::Postgres::start() else { return };
+    let url = postgres.database("shop", "postgres").await;
+    let statements = "
+        CREATE TYPE mood AS ENUM ('sad', 'ok');
+        CREATE TABLE customers (id bigint PRIMARY KEY, \"Full Name\" text NOT NULL, email text, mood mood);
+        COMMENT ON TABLE customers IS 'Who bought something.';
+        COMMENT ON COLUMN customers.mood IS 'How they felt.';
+        CREATE TABLE orders (
+            order_id integer PRIMARY KEY, customer bigint NOT NULL REFERENCES customers, day date, net numeric(10, 2),
+            code text UNIQUE, note text, tags text[]
+        );
+        INSERT INTO customers SELECT n, 'C ' || n, 'c' || n || '@example.org', 'ok' FROM generate_series(1, 4) n;
+        INSERT INTO orders SELECT n, 1 + n % 4, DATE '2026-01-01' + n % 28, n * 1.5, 'k' || n, nullif(n % 3, 0)
+            FROM generate_series(1, 40) n;
+        CREATE VIEW \"busy days\" AS SELECT day, count(*) AS orders FROM orders GROUP BY day;
+        CREATE SCHEMA hidden;
+        CREATE TABLE hidden.secrets (id integer);
+        CREATE ROLE reader LOGIN PASSWORD 'reads';
+        GRANT SELECT ON customers, orders, \"busy days\" TO reader;
+        CREATE TABLE wages (id integer);
+    ";
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut connection).await.unwrap();
+    let as_reader = url.replace(&format!("steward:{}", postgres.password()), "reader:reads");
+
+    let tables = profile_postgres(&as_reader, &["public".to_owned()], "sales", LIMITS).await.unwrap();
+    let (model, notes) = draft("shop", &tables);
+    let yaml = to_yaml(&model, &notes, "s");
+    let catalog = Catalog::from_sources([("m/model.yaml".to_owned(), Ok(yaml.clone()))], Vec::new());
+    assert!(!catalog.has_errors(), "{:#?}\n{yaml}", catalog.diagnostics);
+    let model = &catalog.models[0];
+    let (customers, orders) = (model.dataset("customers").unwrap(), model.dataset("orders").unwrap());
+    assert_eq!(
+        (customers.relation.as_str(), customers.description.as_str()),
+        ("sales.public.customers", "Who bought something.")
+    );
+    assert_eq!(
+        (customers.primary_key.as_slice(), orders.primary_key.as_slice()),
+        (&["id".to_owned()][..], &["order_id".to_owned()][..])
+    );
+    assert_eq!(orders.unique_keys, [["code"]]);
+    let mood = customers.field("mood").unwrap();
+    assert_eq!((mood.description.as_str(), mood.is_enum), ("How they felt.", true), "{yaml}");
+    assert_eq!(*mood.sample_values, ["sad", "ok"], "all that the type has, in its order");
+    let link = model.relationships.iter().find(|link| link.from == "orders").unwrap();
+    assert_eq!(
+        (link.from.as_str(), link.to.as_str(), link.from_columns.as_slice()),
+        ("orders", "customers", &["customer".to_owned()][..])
+    );
+    // What the catalogue says counts for more than what the rows happen to hold.
+    let nullable = |field: &str| orders.field(field).unwrap().nullable;
+    assert_eq!(
+        [nullable("customer"), nullable("day"), nullable("note")],
+        [Some(false), None, Some(true)],
+        "{yaml}"
+    );
+    assert_eq!(orders.field("day").unwrap().range.as_deref().unwrap().0, "2026-01-01");
+    let types =
+        ["order_id", "net", "day", "code"].map(|field| orders.field(field).unwrap().datatype.as_str());
+    assert_eq!(types, ["Integer", "Decimal", "Date", "String"]);
+    assert_eq!(tables.len(), 3, "what the user may not read is not there: {yaml}");
+    assert!(!yaml.contains("@example.org") && !yaml.contains("reads"), "{yaml}");
+
+    let none = profile_postgres(&as_reader, &["hidden".to_owned()], "sales", LIMITS).await.unwrap_err();
+    assert!(none.to_string().contains("hidden has no table that this user may read"), "{none}");
+    let wrong =
+        profile_postgres(&as_reader.replace(":reads@", ":wrong@"), &["public".to_owned()], "sales", LIMITS)
+            .await;
+    assert!(!wrong.unwrap_err().to_string().contains("wrong"));
+}
