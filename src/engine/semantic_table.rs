@@ -10,6 +10,7 @@ use datafusion::arrow::array::{Array, StringArray};
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::ScalarValue;
+use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::datasource::{TableProvider, TableType};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -24,8 +25,8 @@ use crate::semantic::Table;
 const INDEX_FROM_PARTS: usize = 4;
 /// What one batch holds, as [`Table::weight`] counts; a part is never cut.
 const BATCH_WEIGHT: usize = 8_192;
-/// Less than this is read by one thread, in the order of the table.
-const PARALLEL_FROM_WEIGHT: usize = 32_768;
+/// Less than this is made at once, in the order of the table: an engine that knows how little it is plans no threads.
+const STREAM_FROM_WEIGHT: usize = 32_768;
 
 #[derive(Debug)]
 pub(super) struct SemanticTable {
@@ -122,10 +123,12 @@ impl TableProvider for SemanticTable {
             None => self.table.schema(),
         };
         let batches = self.batches(self.narrowed(filters));
-        let threads = match batches.iter().flatten().map(|part| self.table.weight(*part)).sum::<usize>() {
-            ..PARALLEL_FROM_WEIGHT => 1,
-            _ => state.config().target_partitions().max(1),
-        };
+        let weight = batches.iter().flatten().map(|part| self.table.weight(*part)).sum::<usize>();
+        if weight < STREAM_FROM_WEIGHT {
+            let made = batches.iter().map(|parts| self.table.batch(parts, projection.map(Vec::as_slice)));
+            return Ok(MemorySourceConfig::try_new_exec(&[made.collect()], schema, None)?);
+        }
+        let threads = state.config().target_partitions().max(1);
         let mut each = vec![Vec::new(); threads];
         for (at, batch) in batches.into_iter().enumerate() {
             each[at % threads].push(batch);

@@ -113,6 +113,8 @@ impl Finder {
         for (at, model) in models.iter().enumerate() {
             finder.add_model(at, model);
         }
+        finder.index.shrink_to_fit();
+        finder.places.shrink_to_fit();
         finder
     }
 

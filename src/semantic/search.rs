@@ -42,6 +42,13 @@ impl SearchIndex {
         document
     }
 
+    /// Gives back the room that was kept for more documents.
+    pub fn shrink_to_fit(&mut self) {
+        self.postings.values_mut().for_each(Vec::shrink_to_fit);
+        self.postings.shrink_to_fit();
+        self.lengths.shrink_to_fit();
+    }
+
     /// All documents that share a word with `query`, best first; ties in the order of addition.
     pub fn search(&self, query: &str) -> Vec<Ranked> {
         let count = self.lengths.len() as f32;
