@@ -5,6 +5,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 
 use super::growth::TooMuchGrowth;
+use super::pause::Over;
 use crate::config::SqlLimits;
 use crate::error::ErrorKind;
 use crate::semantic::did_you_mean;
@@ -103,6 +104,9 @@ impl QueryError {
             DataFusionError::External(inner) if inner.is::<RemoteError>() => inner
                 .downcast_ref::<RemoteError>()
                 .map_or(Self::Crashed, |remote| Self::Remote(remote.clone())),
+            DataFusionError::External(inner) if inner.is::<Over>() => {
+                Self::Timeout { seconds: limits.timeout_seconds }
+            }
             DataFusionError::Execution(message) => Self::Run { message: plain(message) },
             DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
                 ArrowError::DivideByZero

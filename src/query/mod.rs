@@ -2,13 +2,15 @@
 //!
 //! Q1 A query's session holds the relations that the guard saw it touch, and nothing else: what was not approved is
 //! not there to be found. Q2 Limits are enforced here: time, rows, bytes, memory, spilled bytes, concurrency.
-//! Queries have threads of their own: one that computes for long without a pause delays no other request, its caller
-//! hears of the time limit in time, and it keeps its place among the client's concurrent queries until it really ends.
+//! Queries have threads of their own, so that one that computes delays no other request. Their plans pause (`pause`), so
+//! that they end in time and leave time to each other. A query keeps its place among the client's concurrent queries until
+//! it really ends.
 //! Q3 What a caller sees of an engine error names nothing but what the caller wrote.
 
 mod encode;
 mod error;
 mod growth;
+mod pause;
 mod records;
 mod spill;
 mod stream;

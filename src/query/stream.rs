@@ -2,7 +2,7 @@
 //!
 //! Knows no encoding, no HTTP, no audit.
 //! T1 A query keeps its client's slot until its work has really ended, however it ended.
-//! T2 Who drops the stream ends the query at its next pause.
+//! T2 Who drops the stream ends the query at its next pause; where those are is in the header of `pause`.
 //! T3 A reader that takes nothing for `reader_idle_seconds` loses the query, and so does whatever outlives
 //! `timeout_seconds`, the time of a slow reader included.
 //! T4 What was cut and what failed is told at the end.
@@ -30,6 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::pause::{Limit, Work, pausing};
 use super::{QueryError, QueryResult, Whole};
 use crate::config::SqlLimits;
 use crate::error::ErrorKind;
@@ -84,7 +85,7 @@ pub struct QueryStream {
     end: Option<StreamEnd>,
     has_failed: bool,
     at_end: Option<oneshot::Sender<AtEnd>>,
-    deadline: Instant,
+    limit: Arc<Limit>,
     timeout_seconds: u64,
 }
 
@@ -109,9 +110,9 @@ impl QueryStream {
         let (tell, ended) = oneshot::channel();
         let (at_end, gate) = oneshot::channel();
         let timeout_seconds = job.limits.timeout_seconds;
-        let deadline = Instant::now() + Duration::from_secs(timeout_seconds);
+        let limit = Limit::new(Instant::now() + Duration::from_secs(timeout_seconds));
         let max_rows = job.sql.max_rows();
-        threads.spawn(job.run(sender, tell, gate, deadline));
+        threads.spawn(job.run(sender, tell, gate, limit.clone()));
         let mut stream = Self {
             schema: Schema::empty().into(),
             max_rows,
@@ -121,7 +122,7 @@ impl QueryStream {
             end: None,
             has_failed: false,
             at_end: Some(at_end),
-            deadline,
+            limit,
             timeout_seconds,
         };
         // The first batch has no row and brings the schema.
@@ -194,9 +195,9 @@ impl QueryStream {
                 None => ended.await.unwrap_or(Err(QueryError::Crashed)).map(Err),
             }
         };
-        // The query watches the time too, but cannot while it computes without a pause.
+        // The query watches the time too, but hears of it at its next pause only.
         let seconds = self.timeout_seconds;
-        let timed = tokio::time::timeout_at(self.deadline, message).await;
+        let timed = tokio::time::timeout_at(self.limit.deadline(), message).await;
         match timed.unwrap_or(Err(QueryError::Timeout { seconds })) {
             Ok(Ok(batch)) => Ok(Some(batch)),
             Ok(Err(end)) => {
@@ -209,6 +210,12 @@ impl QueryStream {
                 Err(error)
             }
         }
+    }
+}
+
+impl Drop for QueryStream {
+    fn drop(&mut self) {
+        self.limit.leave();
     }
 }
 
@@ -242,23 +249,36 @@ impl Job {
         sender: mpsc::Sender<RecordBatch>,
         tell: oneshot::Sender<Result<StreamEnd, QueryError>>,
         gate: oneshot::Receiver<AtEnd>,
-        deadline: Instant,
+        limit: Arc<Limit>,
     ) {
         let started = Instant::now();
         let seconds = self.limits.timeout_seconds;
-        let mut tally = Tally::default();
+        let (mut tally, mut work) = (Tally::default(), None);
         let outcome = tokio::select! {
             biased;
-            () = tokio::time::sleep_until(deadline) => Err(Stop::Failed(QueryError::Timeout { seconds })),
+            () = tokio::time::sleep_until(limit.deadline()) => Err(Stop::Failed(QueryError::Timeout { seconds })),
             () = sender.closed() => Err(Stop::HungUp),
             // The panic's message is in the log; the reader must hear of it, and the audit too.
-            done = AssertUnwindSafe(self.produce(&sender, &mut tally)).catch_unwind() => {
+            done = AssertUnwindSafe(self.produce(&sender, &mut tally, &limit, &mut work)).catch_unwind() => {
                 done.unwrap_or(Err(Stop::Failed(QueryError::Crashed)))
             }
         };
+        let outcome = match outcome {
+            // It was told so in the midst of computing.
+            Err(Stop::Failed(QueryError::Timeout { .. })) if limit.was_left() => Err(Stop::HungUp),
+            other => other,
+        };
         let Self { source, permit, .. } = self;
-        // T1: all work has ended here.
-        drop((source, permit));
+        drop(source);
+        // What a row limit cut short, or an error in another part, may still be computing.
+        limit.leave();
+        if let (Err(_), Some(work)) = (&outcome, work)
+            && tokio::time::timeout(Duration::from_secs(seconds), work.ended()).await.is_err()
+        {
+            tracing::warn!(seconds, "a query that is over still computes; its place is given away");
+        }
+        // T1: all work has ended here, but for what a whole result needs no more, and what hears of it in a moment.
+        drop(permit);
         let elapsed = started.elapsed();
         let Tally { rows, bytes, truncated_at } = tally;
         let (stopped, result) = match outcome {
@@ -274,7 +294,13 @@ impl Job {
         }
     }
 
-    async fn produce(&mut self, sender: &mpsc::Sender<RecordBatch>, tally: &mut Tally) -> Result<(), Stop> {
+    async fn produce(
+        &mut self,
+        sender: &mpsc::Sender<RecordBatch>,
+        tally: &mut Tally,
+        limit: &Arc<Limit>,
+        work: &mut Option<Work>,
+    ) -> Result<(), Stop> {
         let limits = &self.limits;
         let failed = |error| Stop::Failed(QueryError::from_engine(error, limits));
         let mut stream = match &mut self.source {
@@ -283,6 +309,8 @@ impl Job {
                 let logical = super::plan(state, &self.sql, limits).await?;
                 let physical = state.create_physical_plan(&logical).await.map_err(failed)?;
                 let physical = spillable(physical).map_err(failed)?;
+                let (physical, begun) = pausing(physical, limit).map_err(failed)?;
+                *work = Some(begun);
                 execute_stream(physical, state.task_ctx()).map_err(failed)?
             }
         };

@@ -11,6 +11,7 @@ mod bodies;
 mod compile;
 mod demo_walk;
 mod documentation;
+mod endless;
 mod environment;
 mod exchange;
 mod generate;

@@ -180,7 +180,7 @@ async fn hanging_up_in_the_midst_of_a_result_ends_the_query() {
     assert!(left[0].rows.unwrap() > 0, "{left:#?}");
 }
 
-/// Minutes of work before its first row, with pauses: a query that does not pause cannot be ended before it does.
+/// Minutes of work before its first row; other kinds of such work are in the tests of `query/pause`.
 const SLOW: &str =
     "SELECT sum(a.value * b.value % 7) AS n FROM range(0, 1000) AS a CROSS JOIN range(0, 1000000) AS b";
 

@@ -9,7 +9,9 @@ mod choices;
 mod query;
 mod world;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -20,10 +22,11 @@ use self::choices::Choices;
 use self::query::{Grammar, Query};
 use self::world::World;
 use super::served::Served;
-use super::{Context, Engine, Parts, SqlOptions};
+use super::{Context, Engine, EngineError, Parts, SqlOptions};
 use crate::auth::Principal;
 use crate::config::{Config, FolderConfig, SemanticConfig, WarehouseConfig};
 use crate::error::ErrorKind;
+use crate::query::QueryError;
 use crate::semantic::Catalog;
 
 /// Worlds, with this many queries each.
@@ -44,14 +47,28 @@ struct Tally {
     with_rows: AtomicUsize,
     refused: AtomicUsize,
     restricted_worlds: AtomicUsize,
-    /// Queries that the engine cannot plan or fails at on the permitted data itself.
-    beyond_engine: AtomicUsize,
+    /// Queries that the engine cannot plan, or fails at on the permitted data itself, by [`BEYOND`].
+    beyond_engine: Mutex<BTreeMap<&'static str, usize>>,
+    /// Those that it fails at in words that are not known, each with a query.
+    unforeseen: Mutex<BTreeMap<String, String>>,
 }
 
+/// How DataFusion says what it cannot do, or does wrong, with nothing hidden from the caller.
+const BEYOND: &[&str] = &["not supported: "];
+
 impl Tally {
-    fn is_beyond_engine(&self) -> bool {
-        self.beyond_engine.fetch_add(1, Ordering::Relaxed);
-        true
+    /// Whether the engine would fail at the query without a guard too.
+    fn is_beyond_engine(&self, error: &(ErrorKind, String), query: &Query) -> bool {
+        let (kind, text) = error;
+        if let Some(known) = BEYOND.iter().find(|known| text.contains(**known)) {
+            *self.beyond_engine.lock().unwrap().entry(known).or_default() += 1;
+            return true;
+        }
+        let is_internal = *kind == ErrorKind::Internal;
+        if is_internal {
+            self.unforeseen.lock().unwrap().insert(text.clone(), query.sql.clone());
+        }
+        is_internal
     }
 }
 
@@ -119,10 +136,8 @@ impl Pair {
             counter.fetch_add(1, Ordering::Relaxed);
             let same = match (&guarded, &permitted) {
                 // What the optimiser makes of a query depends on the data; so does whether the engine can run the rest.
-                (_, Err((ErrorKind::Internal, _))) => tally.is_beyond_engine(),
-                (_, Err((_, text))) | (Err((_, text)), _) if text.contains("not supported: ") => {
-                    tally.is_beyond_engine()
-                }
+                (_, Err(error)) if tally.is_beyond_engine(error, query) => true,
+                (Err((_, text)), _) if text.contains(BEYOND[0]) => true,
                 (Ok(guarded), Ok(permitted)) => guarded == permitted,
                 (Err((guarded, _)), Err((permitted, _))) => guarded == permitted,
                 _ => false,
@@ -159,10 +174,14 @@ async fn answer(
     context: &Context,
     query: &Query,
 ) -> Result<Vec<Vec<String>>, (ErrorKind, String)> {
-    let result = engine
-        .sql_run(context, &query.sql, SqlOptions::default())
-        .await
-        .map_err(|error| (error.kind(), error.to_string()))?;
+    let result = engine.sql_run(context, &query.sql, SqlOptions::default()).await.map_err(|error| {
+        let text = match &error {
+            // Told to nobody but the log.
+            EngineError::Query(QueryError::Engine(cause)) => cause.to_string(),
+            other => other.to_string(),
+        };
+        (error.kind(), text)
+    })?;
     let options = FormatOptions::default().with_null("NULL");
     let mut rows = Vec::new();
     for batch in &result.batches {
@@ -232,6 +251,13 @@ fn a_limited_caller_gets_what_anybody_gets_on_a_copy_of_the_permitted_data() {
         "{answered} answered, {with_rows} with rows, {refused} refused, {} worlds restricted",
         count(&tally.restricted_worlds)
     );
-    assert!(count(&tally.beyond_engine) * 20 <= answered, "too many queries are beyond the engine");
+    let unforeseen = tally.unforeseen.into_inner().unwrap();
+    assert!(unforeseen.is_empty(), "the engine fails in words that are not in BEYOND: {unforeseen:#?}");
+    let beyond = tally.beyond_engine.into_inner().unwrap();
+    println!("beyond the engine: {beyond:?}");
+    assert!(
+        beyond.values().sum::<usize>() * 20 <= answered,
+        "too many queries are beyond the engine: {beyond:?}"
+    );
     assert!(answered > 2 * worlds && with_rows > worlds && count(&tally.restricted_worlds) > worlds / 3);
 }

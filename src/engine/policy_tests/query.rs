@@ -1,7 +1,8 @@
 //! Random queries over what a caller may see; now and then one that names what it may not.
 //!
 //! A query has one right answer: rows are cut only below a total order, windows that depend on order have one, sums are
-//! of integers. An expression may fail on values of hidden rows, and never on a permitted one.
+//! of integers. An expression may fail on values of hidden rows, and never on a permitted one. Names meet by themselves in
+//! USING, NATURAL and `*`, where a hidden column must not take part.
 
 use super::choices::Choices;
 use super::world::{INTS, Kind, Seen};
@@ -23,6 +24,7 @@ struct Column {
 /// Something in FROM.
 #[derive(Clone)]
 struct Source {
+    /// Empty: its columns are named alone, as those of USING can be.
     alias: String,
     columns: Vec<Column>,
 }
@@ -46,10 +48,40 @@ impl<'g, 'c> Grammar<'g, 'c> {
 
     pub fn query(mut self) -> Query {
         let (mut sql, _, is_ordered) = self.nested(None, 2);
-        if self.choices.once_in(12) {
-            sql = self.with_something_denied(&sql);
+        match self.choices.pick(12) {
+            10 => match self.with_star(&sql) {
+                Some(sql) => return Query { sql, is_ordered: false },
+                None => return Query { sql, is_ordered },
+            },
+            11 => sql = self.with_something_denied(&sql),
+            _ => {}
         }
         Query { sql, is_ordered }
+    }
+
+    /// All columns of two tables, by `*`.
+    fn with_star(&mut self, sql: &str) -> Option<String> {
+        if self.tables.is_empty() {
+            return None;
+        }
+        let (left, right) = (self.choices.of(self.tables), self.choices.of(self.tables));
+        let (x, y) = (base(left, "x".to_owned()), base(right, "y".to_owned()));
+        let (t, u) = (format!("m.{} AS x", left.name), format!("m.{} AS y", right.name));
+        let join = *self.choices.of(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+        let mut forms = vec![
+            format!("SELECT * FROM {t}"),
+            format!("SELECT q.*, x.* FROM ({sql}) q CROSS JOIN {t}"),
+            format!("SELECT * FROM {t} {join} {u} ON x.c0 = y.c0"),
+            format!("SELECT * FROM {t} {join} {u} USING (c0)"),
+            format!("SELECT y.*, c0 FROM {t} {join} {u} USING (c0)"),
+            format!("SELECT * FROM {t} LEFT ANTI JOIN {u} ON x.c0 = y.c0"),
+            format!("SELECT * FROM {t} CROSS JOIN LATERAL (SELECT * FROM {u} WHERE y.c0 = x.c0) AS l"),
+        ];
+        if shared(&x, &y).is_some() {
+            forms.push(format!("SELECT * FROM {t} NATURAL {join} {u}"));
+            forms.push(format!("SELECT COUNT(*) AS n FROM {t} NATURAL {join} {u}"));
+        }
+        Some(self.choices.of(&forms).clone())
     }
 
     /// Names in the query what the caller may not see.
@@ -162,25 +194,86 @@ impl<'g, 'c> Grammar<'g, 'c> {
         let (mut sql, first) = self.source(depth);
         let mut scope = vec![first];
         for _ in 0..self.choices.pick(3).min(depth) {
-            let (text, source) = self.source(depth.saturating_sub(1));
-            let mut join = *self.choices.of(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN"]);
-            let on =
-                if join == "CROSS JOIN" { None } else { self.equal(&scope, std::slice::from_ref(&source)) };
-            scope.push(source);
-            match on {
-                Some(mut on) => {
-                    if join != "FULL JOIN" && self.choices.once_in(3) {
-                        on = format!("{on} AND {}", self.condition(&scope, 0, 1));
-                    }
-                    sql = format!("{sql} {join} {text} ON {on}");
-                }
-                None => {
-                    join = "CROSS JOIN";
-                    sql = format!("{sql} {join} {text}");
-                }
-            }
+            sql = match self.choices.pick(10) {
+                7 => self.joined_by_names(sql, &mut scope),
+                8 => self.joined_laterally(sql, &mut scope),
+                9 => self.filtered_by_a_join(sql, &mut scope),
+                _ => self.joined(sql, &mut scope, depth),
+            };
         }
         (sql, scope)
+    }
+
+    fn joined(&mut self, sql: String, scope: &mut Vec<Source>, depth: usize) -> String {
+        let (text, source) = self.source(depth.saturating_sub(1));
+        let join = *self.choices.of(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN"]);
+        let on = if join == "CROSS JOIN" { None } else { self.equal(scope, std::slice::from_ref(&source)) };
+        scope.push(source);
+        match on {
+            Some(mut on) => {
+                if join != "FULL JOIN" && self.choices.once_in(3) {
+                    on = format!("{on} AND {}", self.condition(scope, 0, 1));
+                }
+                format!("{sql} {join} {text} ON {on}")
+            }
+            None => format!("{sql} CROSS JOIN {text}"),
+        }
+    }
+
+    /// USING or NATURAL, where two things with names in common are joined.
+    fn joined_by_names(&mut self, sql: String, scope: &mut Vec<Source>) -> String {
+        let (text, source) = self.source(0);
+        let shared = match scope.as_slice() {
+            [only] => shared(only, &source).filter(|columns| !columns.is_empty()),
+            _ => None,
+        };
+        let Some(shared) = shared else {
+            scope.push(source);
+            return format!("{sql} CROSS JOIN {text}");
+        };
+        let join = *self.choices.of(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"]);
+        scope.push(source);
+        if self.choices.once_in(2) {
+            scope.push(Source { alias: String::new(), columns: shared });
+            return format!("{sql} NATURAL {join} {text}");
+        }
+        let used = self.choices.of(&shared).clone();
+        let name = used.name.clone();
+        scope.push(Source { alias: String::new(), columns: vec![used] });
+        format!("{sql} {join} {text} USING ({name})")
+    }
+
+    /// A subquery in FROM that names what stands left of it.
+    fn joined_laterally(&mut self, sql: String, scope: &mut Vec<Source>) -> String {
+        let (from, source) = self.source(0);
+        let inner = std::slice::from_ref(&source);
+        let kinds: Vec<Kind> =
+            (0..1 + self.choices.pick(2)).map(|_| *self.choices.of(&[Kind::Int, Kind::Text])).collect();
+        let items =
+            kinds.iter().enumerate().map(|(at, kind)| format!("{} AS o{at}", self.leaf(*kind, inner)));
+        let items = items.collect::<Vec<_>>().join(", ");
+        let condition = self.equal(inner, scope).unwrap_or_else(|| "TRUE".to_owned());
+        let further = match self.choices.once_in(2) {
+            true => format!(" AND {}", self.condition(inner, 0, 1)),
+            false => String::new(),
+        };
+        let alias = self.alias();
+        let (join, on) =
+            *self.choices.of(&[("CROSS JOIN", ""), ("JOIN", " ON TRUE"), ("LEFT JOIN", " ON TRUE")]);
+        scope.push(Source { alias: alias.clone(), columns: outputs(&kinds) });
+        format!("{sql} {join} LATERAL (SELECT {items} FROM {from} WHERE {condition}{further}) AS {alias}{on}")
+    }
+
+    /// A join that adds no column: semi or anti.
+    fn filtered_by_a_join(&mut self, sql: String, scope: &mut Vec<Source>) -> String {
+        let (text, source) = self.source(0);
+        let on = self.equal(scope, std::slice::from_ref(&source)).unwrap_or_else(|| "TRUE".to_owned());
+        let join =
+            *self.choices.of(&["LEFT SEMI JOIN", "LEFT ANTI JOIN", "RIGHT SEMI JOIN", "RIGHT ANTI JOIN"]);
+        if join.starts_with("RIGHT") {
+            *scope = vec![source];
+        }
+        format!("{sql} {join} {text} ON {on}")
     }
 
     fn source(&mut self, depth: usize) -> (String, Source) {
@@ -404,7 +497,22 @@ impl<'g, 'c> Grammar<'g, 'c> {
 }
 
 fn named(source: &Source, column: &Column) -> String {
-    format!("{}.{}", source.alias, column.name)
+    if source.alias.is_empty() { column.name.clone() } else { format!("{}.{}", source.alias, column.name) }
+}
+
+/// The columns that two things have in common by name; nothing where two of a name are of different kinds. Which values
+/// they lack is not told: a name alone may be another's in a subquery.
+fn shared(left: &Source, right: &Source) -> Option<Vec<Column>> {
+    let mut shared = Vec::new();
+    for column in &left.columns {
+        if let Some(other) = right.columns.iter().find(|other| other.name == column.name) {
+            if other.kind != column.kind {
+                return None;
+            }
+            shared.push(Column { absent: Vec::new(), ..column.clone() });
+        }
+    }
+    Some(shared)
 }
 
 fn outputs(kinds: &[Kind]) -> Vec<Column> {
