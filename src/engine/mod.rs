@@ -264,4 +264,6 @@ mod access_tests;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
+mod snowflake_tests;
+#[cfg(test)]
 mod warehouse_tests;

@@ -19,6 +19,7 @@ use crate::query::QueryEngine;
 use crate::rag::{EmbedderSource, FastembedOptions, Rag, RagOptions, load_index_files};
 use crate::semantic::Catalog;
 use crate::store::Store;
+use crate::warehouse::Warehouse;
 
 /// Which parts to open. A command line tool beside a running service leaves out what only one process may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +36,23 @@ pub type OpenError = Box<dyn std::error::Error + Send + Sync>;
 impl Engine {
     /// Opens what `parts` asks for, creating the data folder where it is missing.
     pub async fn open(config: Config, parts: Parts) -> Result<Self, OpenError> {
+        Self::open_with(config, parts, Vec::new()).await
+    }
+
+    /// The same with warehouses of the program's own, by name, beside those of the configuration. A name that the
+    /// configuration has too is an error.
+    pub async fn open_with(
+        config: Config,
+        parts: Parts,
+        own: Vec<(String, Arc<dyn Warehouse>)>,
+    ) -> Result<Self, OpenError> {
         if parts == Parts::All {
             config.check_environment()?;
         }
         crate::store::create_private_folder(&config.data_dir)?;
         let store = Store::open(&config.database_url, &config.data_dir).await?;
         let query = QueryEngine::new(config.sql.clone(), &config.data_dir.join("spill"))?;
-        let warehouses = Warehouses::open(&config, &query)?;
+        let warehouses = Warehouses::open(&config, &query, own)?;
         let folder = config.semantic.dir.clone();
         let (served, stamp) = tokio::task::spawn_blocking(move || {
             // Taken before the files are read, so that a change in between is seen later.

@@ -4,11 +4,12 @@
 //! V2 Nothing in here is about one caller; what is, such as claims, comes in when a relation is judged.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use datafusion::datasource::TableProvider;
 use datafusion::sql::sqlparser;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Value};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Value, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::{PostgreSqlDialect, SnowflakeDialect};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -312,6 +313,25 @@ fn no_value(field: &Field, dialect: Dialect) -> Expr {
     case_when(Expr::Value(Value::Boolean(false).with_empty_span()), result)
 }
 
+/// A policy with the columns as the dialect's warehouse calls them: a policy is kept with the exact names of the model.
+fn called(mut policy: Expr, dialect: Dialect) -> Expr {
+    let rename = |ident: &mut Ident| {
+        if ident.quote_style.is_some() {
+            ident.value = dialect.published(&ident.value).into_owned();
+        }
+    };
+    let walked: ControlFlow<()> = visit_expressions_mut(&mut policy, |expr| {
+        match expr {
+            Expr::Identifier(ident) => rename(ident),
+            Expr::CompoundIdentifier(idents) => idents.iter_mut().for_each(rename),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    });
+    debug_assert!(walked.is_continue());
+    policy
+}
+
 /// Judges the relations of a view for one caller.
 pub(super) struct CallerJudge {
     pub principal: Arc<Principal>,
@@ -347,14 +367,14 @@ impl Judge for CallerJudge {
         let Some(dataset) = self.part.dataset(position) else { return Verdict::Absent };
         let expressions = self.part.expressions(position, dataset);
         let claims = &self.principal.claims;
+        let filled = |policy: &Policy| policy.for_claims(claims).map(|made| called(made, self.part.dialect));
         let no_row = || Expr::Value(Value::Boolean(false).with_empty_span());
-        let masks =
-            expressions.masks.iter().filter_map(|(at, mask)| Some((*at, Arc::new(mask.for_claims(claims)?))));
+        let masks = expressions.masks.iter().filter_map(|(at, mask)| Some((*at, Arc::new(filled(mask)?))));
         Verdict::Open {
             row_filter: dataset
                 .row_filter
                 .as_ref()
-                .map(|policy| Box::new(policy.for_claims(claims).unwrap_or_else(no_row))),
+                .map(|policy| Box::new(filled(policy).unwrap_or_else(no_row))),
             columns: expressions.computed.iter().cloned().chain(masks).collect(),
         }
     }

@@ -28,8 +28,13 @@ pub(super) struct Place {
 }
 
 impl Warehouses {
-    /// Opens them all. No server is asked: one that is down keeps nobody else's queries from running.
-    pub fn open(config: &Config, query: &QueryEngine) -> Result<Self, WarehouseError> {
+    /// Opens them all, beside the program's `own`. No server is asked: one that is down keeps nobody else's queries from
+    /// running.
+    pub fn open(
+        config: &Config,
+        query: &QueryEngine,
+        own: Vec<(String, Arc<dyn Warehouse>)>,
+    ) -> Result<Self, WarehouseError> {
         let timeout = Duration::from_secs(query.limits().timeout_seconds);
         let mut by_name: BTreeMap<String, Arc<dyn Warehouse>> = BTreeMap::new();
         for (name, warehouse) in &config.warehouses {
@@ -43,6 +48,14 @@ impl Warehouses {
                 }
             };
             by_name.insert(name.clone(), opened);
+        }
+        for (name, warehouse) in own {
+            if by_name.contains_key(&name) {
+                let message =
+                    "the program brings a warehouse of this name too; rename one of them".to_owned();
+                return Err(WarehouseError::Config { warehouse: name, message });
+            }
+            by_name.insert(name, warehouse);
         }
         Ok(Self { by_name })
     }

@@ -1,13 +1,13 @@
 //! One contract for every warehouse, and what each kind promises besides.
 
-mod contract;
+pub mod contract;
 mod duckdb;
 mod local;
 mod postgres;
 #[path = "../../../tests/it/postgres_server.rs"]
 #[expect(dead_code, reason = "the integration tests need more of it")]
 pub mod postgres_server;
-mod snowflake;
+pub mod snowflake;
 mod sqlite;
 
 use std::path::PathBuf;

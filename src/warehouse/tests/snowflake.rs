@@ -18,7 +18,7 @@ use super::postgres_server::free_port;
 use crate::config::SnowflakeConfig;
 
 /// A running fakesnow; stopped when dropped.
-struct Fakesnow {
+pub struct Fakesnow {
     child: Child,
     port: u16,
 }
@@ -31,7 +31,7 @@ impl Drop for Fakesnow {
 }
 
 impl Fakesnow {
-    async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
         let Some(program) = std::env::var_os("STEWARD_FAKESNOW") else {
             println!("skipped: STEWARD_FAKESNOW is not set; ./test.sh fetches fakesnow and sets it");
             return None;
@@ -54,7 +54,7 @@ impl Fakesnow {
     }
 
     /// A warehouse whose requests go there; `seen` gets the bodies of its statements.
-    fn warehouse(&self, seen: &Arc<Mutex<Vec<Value>>>) -> SnowflakeWarehouse {
+    pub fn warehouse(&self, seen: &Arc<Mutex<Vec<Value>>>) -> SnowflakeWarehouse {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let loopback = Loopback { port: self.port, seen: seen.clone(), turn: tokio::sync::Mutex::default() };
         let connection = Connection::new_with_middware(ClientBuilder::new(http).with(loopback).build());
