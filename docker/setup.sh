@@ -5,7 +5,7 @@
 #   setup_system     the system packages that the build and the scripts need; installs them when root, else names the command
 #   setup_rust       the Rust toolchain that Cargo.toml asks for
 #   setup_postgres   PostgreSQL for the tests that start one; installs it when root, else says what is skipped (test.sh calls it)
-#   setup_warehouses ADBC drivers and a server that answers as Snowflake does, for tests; says what is skipped without (test.sh calls it)
+#   setup_warehouses ADBC drivers and servers that answer as Snowflake and S3 do, for tests; says what is skipped without (test.sh calls it)
 #   setup_model      the embedding model and ONNX Runtime (docker/model/prepare.sh), and the variables that point to them
 #
 # Everything that is made lies in $STEWARD_CACHE (by default ~/.cache/steward), outside the checkout.
@@ -97,8 +97,9 @@ setup_warehouses() {
   if docker/warehouses/prepare.sh "$folder"; then
     export STEWARD_ADBC_DRIVERS=${STEWARD_ADBC_DRIVERS:-$folder/drivers}
     export STEWARD_FAKESNOW=${STEWARD_FAKESNOW:-$folder/fakesnow/bin/fakesnow}
+    export STEWARD_MOTO=${STEWARD_MOTO:-$folder/moto/bin/moto_server}
   else
-    say "the tests on ADBC drivers and Snowflake are skipped (reason above)"
+    say "the tests on ADBC drivers, Snowflake and S3 are skipped (reason above)"
   fi
 }
 

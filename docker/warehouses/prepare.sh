@@ -3,6 +3,7 @@
 #
 #   prepare.sh OUT_DIR      ->  OUT_DIR/drivers/lib{adbc_driver_postgresql,adbc_driver_sqlite,duckdb}.so
 #                               OUT_DIR/fakesnow/bin/fakesnow
+#                               OUT_DIR/moto/bin/moto_server
 #
 # DuckDB's library comes with its npm package, and only where npm is installed: that of its Python package is a module of
 # Python's. Without it, the tests on DuckDB say that they are skipped.
@@ -30,9 +31,9 @@ done
 [ -n "$python" ] || die "Python 3.11 or later with its venv module is needed: install it, or set STEWARD_PYTHON to it"
 
 fingerprint() {
-  { uname -m; "$python" -c 'import sys; print(sys.version_info[:2], sys.base_prefix)'; cat "$here"/{drivers.txt,fakesnow.txt,prepare.sh}; } | sha256sum
+  { uname -m; "$python" -c 'import sys; print(sys.version_info[:2], sys.base_prefix)'; cat "$here"/{drivers.txt,fakesnow.txt,moto.txt,prepare.sh}; } | sha256sum
 }
-valid() { [ -f "$stamp" ] && [ "$(fingerprint)" = "$(<"$stamp")" ] && [ -x "$out/fakesnow/bin/fakesnow" ]; }
+valid() { [ -f "$stamp" ] && [ "$(fingerprint)" = "$(<"$stamp")" ] && [ -x "$out/fakesnow/bin/fakesnow" ] && [ -x "$out/moto/bin/moto_server" ]; }
 
 valid && exit 0
 # Two starts at once: the second waits, then finds the first one's work.
@@ -49,12 +50,17 @@ trap 'exit 143' TERM
 
 # The caller's Python settings must not reach this environment.
 unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_USER PIP_NO_BINARY
-say "fetching ADBC drivers and fakesnow for the tests, once, into $out (about 170 MB)"
-rm -rf "$out/fakesnow" "$out/drivers"
+say "fetching ADBC drivers, fakesnow and moto for the tests, once, into $out (about 250 MB)"
+rm -rf "$out/fakesnow" "$out/moto" "$out/drivers"
 rm -f "$stamp"
-"$python" -m venv "$out/fakesnow" >"$work/log" 2>&1 || { cat "$work/log" >&2; die "$python could not make a virtual environment"; }
+for name in fakesnow moto; do
+  "$python" -m venv "$out/$name" >"$work/log" 2>&1 || { cat "$work/log" >&2; die "$python could not make a virtual environment"; }
+done
+# The first argument names the environment.
 pip() {
-  "$out/fakesnow/bin/python" -m pip "$@" --quiet --disable-pip-version-check --no-input --only-binary :all: --require-hashes >"$work/log" 2>&1 || {
+  local environment=$1
+  shift
+  "$out/$environment/bin/python" -m pip "$@" --quiet --disable-pip-version-check --no-input --only-binary :all: --require-hashes >"$work/log" 2>&1 || {
     tail -n 12 "$work/log" >&2
     if grep -q 'DO NOT MATCH THE HASHES' "$work/log"; then
       die "a package is not the one that was pinned; nothing was installed. Whoever serves your packages serves other files: do not go on with it"
@@ -62,8 +68,9 @@ pip() {
     die "could not fetch the packages (reason above): check the network, or set PIP_INDEX_URL to a mirror"
   }
 }
-pip download --no-deps --dest "$work/wheels" -r "$here/drivers.txt"
-pip install -r "$here/fakesnow.txt"
+pip fakesnow download --no-deps --dest "$work/wheels" -r "$here/drivers.txt"
+pip fakesnow install -r "$here/fakesnow.txt"
+pip moto install -r "$here/moto.txt"
 mkdir "$work/drivers"
 "$python" -I - "$work/wheels" "$work/drivers" <<'PYTHON'
 import pathlib, sys, zipfile

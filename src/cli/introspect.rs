@@ -89,7 +89,7 @@ pub async fn run(config: Config, args: IntrospectArgs) -> Result<Exit, CliError>
 fn warehouse_of(config: &Config, files: &[DataFile]) -> String {
     let root = files.first().and_then(|file| file.path.parent()?.parent());
     for (name, warehouse) in &config.warehouses {
-        let WarehouseConfig::Local { path } = warehouse else { continue };
+        let WarehouseConfig::Local { path, .. } = warehouse else { continue };
         if root.is_some() && std::fs::canonicalize(path).ok().as_deref() == root {
             return name.clone();
         }

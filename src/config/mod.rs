@@ -22,7 +22,9 @@ pub use database_url::{DatabaseUrl, DatabaseUrlError, shown as shown_database};
 pub use environment::{Environment, UnknownEnvironment};
 pub use limits::{SqlLimits, UploadLimits};
 pub use llm::{KeyReference, LlmConfig};
-pub use warehouse::{AdbcConfig, AdbcDialect, Setting, SettingError, SnowflakeConfig, WarehouseConfig};
+pub use warehouse::{
+    AdbcConfig, AdbcDialect, S3Config, Setting, SettingError, SnowflakeConfig, WarehouseConfig,
+};
 
 use crate::auth::SigningAlgorithm;
 use crate::error::ErrorKind;
@@ -118,7 +120,7 @@ pub struct EmbeddingConfig {
 
 impl Default for Config {
     fn default() -> Self {
-        let local = WarehouseConfig::Local { path: "examples".into() };
+        let local = WarehouseConfig::local("examples");
         Self {
             environment: Environment::default(),
             server: ServerConfig::default(),

@@ -16,11 +16,53 @@ use url::Url;
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "snake_case")]
 pub enum WarehouseConfig {
     /// Parquet, CSV or NDJSON files: `<path>/<schema>/<table>.<ending>`, or a folder of them.
-    Local { path: PathBuf },
+    Local {
+        /// A folder, or `s3://bucket/prefix`.
+        path: PathBuf,
+        #[serde(default)]
+        s3: Option<S3Config>,
+    },
     /// A database behind an ADBC driver.
     Adbc(AdbcConfig),
     /// Snowflake, by its own protocol.
     Snowflake(SnowflakeConfig),
+}
+
+/// How an object store that speaks S3's protocol is reached. What is left out comes from the variables of the environment
+/// that AWS's own tools read, or from the role of the machine, container or service account.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct S3Config {
+    /// `AWS_REGION`
+    pub region: Option<Setting>,
+    /// `AWS_ENDPOINT_URL`, for stores other than AWS; only an `http://` endpoint is reached without TLS.
+    pub endpoint: Option<Setting>,
+    /// `AWS_ACCESS_KEY_ID`
+    pub access_key_id: Option<Setting>,
+    /// `AWS_SECRET_ACCESS_KEY`
+    pub secret_access_key: Option<Setting>,
+    /// `AWS_SESSION_TOKEN`; goes with the keys that are set here.
+    pub session_token: Option<Setting>,
+    /// Whether the bucket stands in the URL's path; else in the host's name.
+    pub path_style: bool,
+    /// For buckets that everybody may read: requests are not signed.
+    pub anonymous: bool,
+}
+
+impl Default for S3Config {
+    fn default() -> Self {
+        let (region, endpoint, access_key_id, secret_access_key, session_token) =
+            (None, None, None, None, None);
+        Self {
+            region,
+            endpoint,
+            access_key_id,
+            secret_access_key,
+            session_token,
+            path_style: true,
+            anonymous: false,
+        }
+    }
 }
 
 /// A database behind an ADBC driver.
@@ -158,10 +200,29 @@ impl Serialize for Setting {
 }
 
 impl WarehouseConfig {
+    /// Files below a folder.
+    pub fn local(path: impl Into<PathBuf>) -> Self {
+        Self::Local { path: path.into(), s3: None }
+    }
+
     /// The first setting whose text holds a secret, which no file should.
     pub(super) fn literal_secret(&self) -> Option<String> {
         match self {
-            Self::Local { .. } => None,
+            Self::Local { s3, .. } => {
+                let s3 = s3.as_ref()?;
+                let secrets = [
+                    ("s3.access_key_id", &s3.access_key_id),
+                    ("s3.secret_access_key", &s3.secret_access_key),
+                    ("s3.session_token", &s3.session_token),
+                ];
+                let is_literal = |setting: &Option<Setting>| {
+                    setting.as_ref().is_some_and(|setting| !setting.is_reference())
+                };
+                let in_endpoint =
+                    s3.endpoint.as_ref().is_some_and(|endpoint| endpoint.holds_secret("endpoint"));
+                let found = secrets.into_iter().find(|(_, setting)| is_literal(setting));
+                found.map(|(key, _)| key.to_owned()).or(in_endpoint.then(|| "s3.endpoint".to_owned()))
+            }
             Self::Adbc(AdbcConfig { options, .. }) => {
                 let found = options.iter().find(|(key, setting)| setting.holds_secret(key));
                 found.map(|(key, _)| format!("options.{key}"))
@@ -180,7 +241,7 @@ impl WarehouseConfig {
 
 /// Whether lines of the file may be shown: not if one has what may be a secret (S2).
 pub(super) fn may_quote(text: &str) -> bool {
-    const KEYS: [&str; 5] = ["passw", "pasw", "secret", "token", "private_key"];
+    const KEYS: [&str; 6] = ["passw", "pasw", "secret", "token", "private_key", "access_key"];
     text.lines().all(|line| {
         let lower = line.to_ascii_lowercase();
         KEYS.iter().all(|key| {

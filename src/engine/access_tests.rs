@@ -40,13 +40,13 @@ async fn engine(folder: &Path, model: &str, watch: bool) -> Engine {
     std::fs::create_dir_all(&semantic).unwrap();
     std::fs::write(semantic.join("model.yaml"), model).unwrap();
     let empty = |name: &str| FolderConfig { dir: folder.join(name) };
-    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples").into();
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let config = Config {
         data_dir: folder.join("data"),
         semantic: SemanticConfig { dir: folder.join("semantic"), watch, poll_ms: 20 },
         actions: empty("actions"),
         indexes: empty("indexes"),
-        warehouses: [("local".to_owned(), WarehouseConfig::Local { path: examples })].into(),
+        warehouses: [("local".to_owned(), WarehouseConfig::local(examples))].into(),
         ..Config::default()
     };
     let engine = Engine::open(config, Parts::QueryOnly).await.unwrap();

@@ -15,7 +15,7 @@ use crate::auth::Operation;
 use crate::guard::{ApprovedSql, Argument, Column, Namespace, Relation, TableCall, TableFunction};
 use crate::query::Tables;
 use crate::semantic::{self, Dataset, Field, Model};
-use crate::warehouse::{QueryTag, WarehouseError};
+use crate::warehouse::{Declared, QueryTag, WarehouseError};
 
 const INFORMATION_SCHEMA: &str = "information_schema";
 const SEMANTIC: &str = "semantic";
@@ -117,11 +117,28 @@ impl Engine {
         let found = model.dataset(dataset).ok_or(EngineError::Interrupted)?;
         let place = self.warehouses.place(model, found)?;
         let warehouse = self.warehouses.get(&place.warehouse)?;
-        let provider = warehouse.table(&place.schema, &place.table, &tag(context)).await?;
+        let provider = warehouse
+            .table_as(&place.schema, &place.table, &self.declared(&model.name, dataset), &tag(context))
+            .await?;
         if warehouse.remote().is_some() {
             has_columns(&provider.schema(), model, found)?;
         }
         Ok(provider)
+    }
+
+    /// The types that the dataset declares of its columns, hidden ones too: a row filter reads them the same for everybody.
+    fn declared(&self, model: &str, dataset: &str) -> Declared {
+        let served = self.served.load();
+        let model = served.catalog.models.iter().find(|known| known.name == model);
+        let fields = model.and_then(|model| model.dataset(dataset)).map(|dataset| &dataset.fields);
+        let mut declared = Declared::new();
+        for field in fields.into_iter().flatten().filter(|field| !field.datatype.is_empty()) {
+            let column = field.expression.text_for_engine().and_then(|text| column(field, text));
+            if let Some(column) = column {
+                declared.entry(column.to_owned()).or_insert_with(|| field.datatype.to_string());
+            }
+        }
+        declared
     }
 
     fn actions_batch(&self) -> Result<RecordBatch, EngineError> {
@@ -198,6 +215,21 @@ async fn answer(call: &TableCall, view: &Arc<View>) -> Result<Arc<dyn TableProvi
         semantic::search_batch(&matches)
     };
     memory(tokio::task::spawn_blocking(found).await?)
+}
+
+/// The column that an expression is, if it is one as it stands.
+fn column<'a>(field: &'a Field, text: &'a str) -> Option<&'a str> {
+    if text == field.name || text == semantic::quote(&field.name) {
+        return Some(&field.name);
+    }
+    let quoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    // Without quotes, the engine reads a name in small letters.
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    match quoted {
+        Some(name) => Some(name).filter(|name| !name.contains('"')),
+        None => Some(text)
+            .filter(|text| !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(is_plain)),
+    }
 }
 
 /// Who asks, as a warehouse's server is told.

@@ -76,7 +76,7 @@ async fn place() -> Option<Place> {
     std::fs::create_dir_all(&semantic).unwrap();
     std::fs::write(semantic.join("model.yaml"), MODEL).unwrap();
     let empty = |name: &str| FolderConfig { dir: folder.path().join(name) };
-    let local = WarehouseConfig::Local { path: concat!(env!("CARGO_MANIFEST_DIR"), "/examples").into() };
+    let local = WarehouseConfig::local(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
     let mut config = Config {
         data_dir: folder.path().join("data"),
         semantic: SemanticConfig { dir: folder.path().join("semantic"), watch: false, poll_ms: 1000 },

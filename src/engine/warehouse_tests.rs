@@ -81,7 +81,7 @@ async fn place() -> Option<Place> {
         options: [("uri".to_owned(), url.into())].into(),
         max_connections: 4,
     };
-    let local = WarehouseConfig::Local { path: concat!(env!("CARGO_MANIFEST_DIR"), "/examples").into() };
+    let local = WarehouseConfig::local(concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
     let config = Config {
         data_dir: folder.path().join("data"),
         semantic: SemanticConfig { dir: folder.path().join("semantic"), watch: false, poll_ms: 1000 },

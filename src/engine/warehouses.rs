@@ -39,8 +39,9 @@ impl Warehouses {
         let mut by_name: BTreeMap<String, Arc<dyn Warehouse>> = BTreeMap::new();
         for (name, warehouse) in &config.warehouses {
             let opened: Arc<dyn Warehouse> = match warehouse {
-                WarehouseConfig::Local { path } => {
-                    Arc::new(LocalWarehouse::new(path.clone(), query.state().clone()))
+                WarehouseConfig::Local { path, s3 } => {
+                    let state = query.state().clone();
+                    Arc::new(LocalWarehouse::open(name, path, s3.as_ref(), state, timeout)?)
                 }
                 WarehouseConfig::Adbc(config) => Arc::new(AdbcWarehouse::open(name, config, timeout)?),
                 WarehouseConfig::Snowflake(config) => {

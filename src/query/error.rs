@@ -9,7 +9,7 @@ use super::pause::Over;
 use crate::config::SqlLimits;
 use crate::error::ErrorKind;
 use crate::semantic::did_you_mean;
-use crate::warehouse::RemoteError;
+use crate::warehouse::{RemoteError, remote_of};
 
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -75,6 +75,9 @@ impl QueryError {
 
     /// Sorts the engine's errors into those that the caller can mend and those that are ours.
     pub(super) fn from_engine(error: DataFusionError, limits: &SqlLimits) -> Self {
+        if let Some(remote) = remote_of(&error) {
+            return Self::Remote(remote);
+        }
         match error.find_root() {
             DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
                 SchemaError::FieldNotFound { field, valid_fields } => {
@@ -101,14 +104,14 @@ impl QueryError {
             DataFusionError::External(inner) if inner.is::<TooMuchGrowth>() => {
                 inner.downcast_ref::<TooMuchGrowth>().map_or(Self::Crashed, |growth| Self::Growth(*growth))
             }
-            DataFusionError::External(inner) if inner.is::<RemoteError>() => inner
-                .downcast_ref::<RemoteError>()
-                .map_or(Self::Crashed, |remote| Self::Remote(remote.clone())),
             DataFusionError::External(inner) if inner.is::<Over>() => {
                 Self::Timeout { seconds: limits.timeout_seconds }
             }
             DataFusionError::Execution(message) => Self::Run { message: plain(message) },
             DataFusionError::ArrowError(arrow, _) => match arrow.as_ref() {
+                ArrowError::ParseError(message) if unread(message).is_some() => {
+                    Self::Run { message: unread(message).unwrap_or_default() }
+                }
                 ArrowError::DivideByZero
                 | ArrowError::CastError(_)
                 | ArrowError::ComputeError(_)
@@ -120,6 +123,20 @@ impl QueryError {
             _ => Self::Engine(Box::new(error)),
         }
     }
+}
+
+/// A value of a text file that is not of its column's type. The reader quotes the whole row, which the caller may not see.
+fn unread(message: &str) -> Option<String> {
+    let rest =
+        message.split_once("Row data:").map(|(told, _)| told).filter(|told| told.contains("' as type '"))?;
+    let (_, rest) = rest.rsplit_once("' as type '")?;
+    let (data_type, rest) = rest.split_once("' for column ")?;
+    let (column, rest) = rest.split_once(" at line ")?;
+    let (column, line) = (column.parse::<usize>().ok()?, rest.split('.').next()?.trim());
+    Some(format!(
+        "line {line} of a file has a value that is no {data_type} in column {}; mend the file, or declare the field as String",
+        column + 1
+    ))
 }
 
 /// The engine's first sentence, without the physical names that the guard wrote.

@@ -73,6 +73,13 @@ pub enum RemoteError {
     Column { column: String, message: String },
     #[error("the table changed while it was read; try again")]
     Changed,
+    #[error(
+        "the warehouse's bucket does not exist; tell its operator to check the warehouse's path and endpoint"
+    )]
+    NoBucket,
+    /// A file, named below the warehouse's root.
+    #[error("`{file}` {problem}; write it again")]
+    File { file: String, problem: &'static str },
     #[error("the warehouse failed; the log has the details")]
     Failed,
 }
@@ -87,6 +94,8 @@ impl RemoteError {
             | Self::NotPermitted
             | Self::Cancelled
             | Self::Changed
+            | Self::NoBucket
+            | Self::File { .. }
             | Self::Failed => ErrorKind::Unavailable,
         }
     }
@@ -113,6 +122,12 @@ impl RemoteError {
             _ => Self::Failed,
         }
     }
+}
+
+/// What a warehouse said, wherever in an error's causes it lies.
+pub fn remote_of(error: &(dyn std::error::Error + 'static)) -> Option<RemoteError> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<RemoteError>().cloned())
 }
 
 /// The server's own sentence, without the driver's and without the lines that quote the query.

@@ -17,6 +17,7 @@ mod remote;
 mod remote_table;
 mod snowflake;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,11 +25,15 @@ use datafusion::datasource::TableProvider;
 
 pub use adbc::AdbcWarehouse;
 pub use dialect::WarehouseDialect;
-pub use error::{RemoteError, WarehouseError};
-pub use local::{LayoutError, LocalWarehouse, file_table};
+pub use error::{RemoteError, WarehouseError, remote_of};
+pub use local::{LayoutError, LocalWarehouse, data_ending, file_table};
 pub use names::{Source, physical_name};
 pub use remote::{QueryTag, Remote, RemoteQuery, RemoteSql};
 pub use snowflake::SnowflakeWarehouse;
+
+/// What a dataset's fields declare of the columns that they read as they are: the logical type (`String`, `Date`, …) by
+/// the column's name.
+pub type Declared = BTreeMap<String, String>;
 
 /// A source of tables.
 ///
@@ -43,6 +48,18 @@ pub trait Warehouse: Send + Sync + std::fmt::Debug {
         table: &str,
         tag: &QueryTag,
     ) -> Result<Arc<dyn TableProvider>, WarehouseError>;
+
+    /// The table for a dataset that declares types. They count where the data itself has none, as in CSV: a value that
+    /// does not fit is then an error of the query that reads it.
+    async fn table_as(
+        &self,
+        schema: &str,
+        table: &str,
+        _declared: &Declared,
+        tag: &QueryTag,
+    ) -> Result<Arc<dyn TableProvider>, WarehouseError> {
+        self.table(schema, table, tag).await
+    }
 
     /// What its SQL is written in.
     fn dialect(&self) -> WarehouseDialect {

@@ -161,8 +161,7 @@ pub fn config(data: &Path, address: SocketAddr) -> Config {
     config.actions.dir = data.join("actions");
     config.indexes.dir = checkout().join("indexes");
     config.warehouses =
-        [("local".to_owned(), steward::config::WarehouseConfig::Local { path: checkout().join("examples") })]
-            .into();
+        [("local".to_owned(), steward::config::WarehouseConfig::local(checkout().join("examples")))].into();
     config.embedding.models_dir = variable("STEWARD_MODELS_DIR");
     config.embedding.onnxruntime = variable("ORT_DYLIB_PATH");
     config

@@ -38,7 +38,7 @@ impl Project {
             semantic: SemanticConfig { dir: self.path("semantic"), ..SemanticConfig::default() },
             actions: folder("actions"),
             indexes: folder("indexes"),
-            warehouses: BTreeMap::from([("local".to_owned(), WarehouseConfig::Local { path: examples })]),
+            warehouses: BTreeMap::from([("local".to_owned(), WarehouseConfig::local(examples))]),
             ..Config::default()
         };
         let report = check(config).await.unwrap();
@@ -178,7 +178,7 @@ async fn the_shipped_project_has_no_errors() {
     for folder in [&mut config.semantic.dir, &mut config.actions.dir, &mut config.indexes.dir] {
         *folder = root.join(&folder);
     }
-    config.warehouses.insert("local".to_owned(), WarehouseConfig::Local { path: root.join("examples") });
+    config.warehouses.insert("local".to_owned(), WarehouseConfig::local(root.join("examples")));
     let report = check(config).await.unwrap();
     assert_eq!(report.errors(), 0, "{}", report.text());
 }

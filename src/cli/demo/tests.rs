@@ -27,7 +27,7 @@ async fn the_last_query_gives_the_numbers_that_others_computed() {
     for dir in [&mut config.semantic.dir, &mut config.actions.dir, &mut config.indexes.dir] {
         *dir = root.join(&dir);
     }
-    let local = crate::config::WarehouseConfig::Local { path: root.join("examples") };
+    let local = crate::config::WarehouseConfig::local(root.join("examples"));
     config.warehouses.insert("local".to_owned(), local);
     let engine = Engine::open(config, Parts::QueryOnly).await.unwrap();
     write_parquet(&batch, &folder.path().join("responses/weather_1.parquet")).unwrap();

@@ -74,7 +74,7 @@ impl Tally {
 
 async fn engine(folder: &Path, name: &str) -> Engine {
     let empty = |part: &str| FolderConfig { dir: folder.join(name).join(part) };
-    let data = WarehouseConfig::Local { path: folder.join("files") };
+    let data = WarehouseConfig::local(folder.join("files"));
     let config = Config {
         data_dir: folder.join(name).join("data"),
         semantic: SemanticConfig { dir: folder.join(name).join("semantic"), watch: false, poll_ms: 1000 },

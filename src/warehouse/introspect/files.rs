@@ -15,9 +15,7 @@ use futures::StreamExt;
 
 use super::{IntrospectError, ProfileLimits, Values, is_reference};
 use crate::semantic::introspect::{ColumnProfile, TableProfile};
-use crate::warehouse::file_table;
-
-const ENDINGS: &[&str] = &["parquet", "csv", "ndjson", "json"];
+use crate::warehouse::{data_ending, file_table};
 
 /// A file, or a folder of files of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,14 +86,18 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, IntrospectError> {
     Ok(paths)
 }
 
-fn ending(path: &Path) -> Option<&'static str> {
-    let ending = path.extension()?.to_str()?;
-    ENDINGS.iter().copied().find(|known| *known == ending && path.is_file())
+/// With its compression, such as `csv.gz`.
+fn ending(path: &Path) -> Option<&str> {
+    data_ending(path.file_name()?.to_str()?).filter(|_| path.is_file())
 }
 
 fn table(path: &Path, ending: &str) -> Result<DataFile, IntrospectError> {
     let name = |path: Option<&std::ffi::OsStr>| path.unwrap_or_default().to_string_lossy().into_owned();
-    let table = if path.is_dir() { name(path.file_name()) } else { name(path.file_stem()) };
+    let mut table = name(path.file_name());
+    if !path.is_dir() {
+        let stem = table.strip_suffix(ending).and_then(|stem| stem.strip_suffix('.')).map(str::to_owned);
+        table = stem.unwrap_or(table);
+    }
     let schema = name(path.parent().and_then(Path::file_name));
     for name in [&schema, &table] {
         let is_plain =

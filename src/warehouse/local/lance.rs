@@ -7,7 +7,8 @@ use std::sync::Arc;
 use datafusion::datasource::TableProvider;
 use lancedb::table::datafusion::BaseTableAdapter;
 
-use super::layout::{LayoutError, check_within, shown};
+use super::disk::{check_within, shown};
+use super::layout::LayoutError;
 
 /// Opens the dataset at `path`, which lies below `root`, a canonical folder.
 pub(super) async fn open(root: &Path, path: &Path) -> Result<Arc<dyn TableProvider>, LayoutError> {

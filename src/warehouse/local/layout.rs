@@ -1,21 +1,30 @@
-//! What lies in a table's folder: the data files, their format, and the columns that its folders' names give.
+//! What lies in a table's folder: the data files, their format, and the columns that its folders' names give. The same
+//! for a disk and an object store: both hand in the files that they found.
 //!
 //! L1 Nothing outside of the warehouse's root is followed, whatever link leads there.
 //! L2 Folders and files whose names begin with `.` or `_` do not exist (`_SUCCESS`, `_temporary`, `.crc`).
 //! L3 What cannot be read as one table is an error that names the file: never some of the rows.
 
 use std::collections::BTreeSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
-use std::time::SystemTime;
 
 use chrono::NaiveDate;
 use datafusion::arrow::datatypes::DataType;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::object_store::ObjectMeta;
 
-/// The endings of data files.
-pub(super) const ENDINGS: [&str; 4] = ["parquet", "csv", "ndjson", "json"];
+/// The formats of data files, by the ending of their names; where a table has files of several, the first counts.
+const FORMATS: [&str; 4] = ["parquet", "csv", "ndjson", "json"];
+/// What follows the format in the name of a file that is compressed as a whole, which Parquet never is.
+const PACKINGS: [(&str, FileCompressionType); 4] = [
+    (".gz", FileCompressionType::GZIP),
+    (".zst", FileCompressionType::ZSTD),
+    (".bz2", FileCompressionType::BZIP2),
+    (".xz", FileCompressionType::XZ),
+];
 /// Nesting of folders; more is taken for links in a circle.
-const MAX_DEPTH: usize = 24;
+pub(super) const MAX_DEPTH: usize = 24;
+/// Files of one table; their names alone take some 20 MB.
+pub(super) const MAX_FILES: usize = 100_000;
 /// What Hive, Spark and their kin write for NULL.
 const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -28,6 +37,8 @@ pub enum LayoutError {
     Outside { file: String },
     #[error("`{file}` lies {MAX_DEPTH} folders deep or is a link in a circle; flatten the folder")]
     TooDeep { file: String },
+    #[error("`{folder}` holds more than {MAX_FILES} files; write fewer and larger ones")]
+    TooMany { folder: String },
     #[error("`{file}` is not of the format of `{other}`; keep one format in a table's folder")]
     Formats { file: String, other: String },
     #[error(
@@ -42,70 +53,79 @@ pub enum LayoutError {
     Schema { file: String, other: String, difference: String },
     #[error("`{file}` is not a Lance dataset that can be read; the log has the details")]
     Lance { file: String },
+    #[error(
+        "`{file}` is in an object store, and Lance datasets are read from disk only; write it as Parquet"
+    )]
+    LanceInBucket { file: String },
     #[error("cannot read `{file}`: {source}")]
     Read { file: String, source: std::io::Error },
 }
 
-/// The files of a table.
+/// The files of a table; another one when a file came, went or changed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Layout {
     pub ending: &'static str,
-    /// Paths below the root with `/`, sorted.
-    pub files: Vec<String>,
+    /// The table's file or folder below the root, with `/`.
+    pub below: String,
+    pub is_folder: bool,
+    /// Sorted by their places below the root. Size, time and entity tag tell one content from another.
+    pub files: Vec<ObjectMeta>,
     /// Columns that the folders' names give, outermost first.
     pub partitions: Vec<(String, DataType)>,
-    /// Another one when a file came, went or changed.
-    pub stamp: u64,
 }
 
-struct Found {
-    /// Below the root.
-    path: String,
-    ending: &'static str,
-    size: u64,
-    modified: Option<SystemTime>,
-}
-
-/// Looks through `path`, a data file or a folder, which lies below `root`; both are canonical. `None`: no data in it.
-pub(super) fn look(root: &Path, path: &Path) -> Result<Option<Layout>, LayoutError> {
-    let mut found = Vec::new();
-    walk(root, path, 0, &mut found)?;
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    let Some(first) = found.first() else { return Ok(None) };
-    let below = shown(root, path);
-    let mut values: Vec<BTreeSet<&str>> = Vec::new();
-    let mut keys: Option<Vec<&str>> = None;
-    for file in &found {
-        if file.ending != first.ending {
-            return Err(LayoutError::Formats { file: file.path.clone(), other: first.path.clone() });
+impl Layout {
+    /// Of the data files that were found at `below`, in any order. `None`: there are none.
+    pub fn of(
+        below: String,
+        is_folder: bool,
+        mut files: Vec<ObjectMeta>,
+    ) -> Result<Option<Self>, LayoutError> {
+        if files.len() > MAX_FILES {
+            return Err(LayoutError::TooMany { folder: below });
         }
-        let folders = match file.path[below.len()..].trim_start_matches('/').rsplit_once('/') {
-            Some((folders, _)) => folders.split('/').collect(),
-            None => Vec::new(),
-        };
-        let pairs: Vec<(&str, &str)> = folders.iter().map_while(|folder| folder.split_once('=')).collect();
-        let own: Vec<&str> = pairs.iter().map(|(key, _)| *key).collect();
-        let is_late = folders[pairs.len()..].iter().any(|folder| folder.contains('='));
-        if is_late || keys.as_ref().is_some_and(|keys| *keys != own) {
-            return Err(LayoutError::Partitions { file: file.path.clone(), other: first.path.clone() });
-        }
-        values.resize_with(own.len(), BTreeSet::new);
-        for (seen, (key, value)) in values.iter_mut().zip(&pairs) {
-            if let Some(problem) = unreadable(key, value) {
-                return Err(LayoutError::PartitionValue { file: file.path.clone(), problem });
+        files.sort_by(|a, b| a.location.cmp(&b.location));
+        let Some(first) = files.first() else { return Ok(None) };
+        let first = first.location.as_ref();
+        let Some(ending) = ending_of(first) else { return Ok(None) };
+        let mut values: Vec<BTreeSet<&str>> = Vec::new();
+        let mut keys: Option<Vec<&str>> = None;
+        for file in &files {
+            let path = file.location.as_ref();
+            let (file, other) = (|| path.to_owned(), || first.to_owned());
+            if ending_of(path) != Some(ending) {
+                return Err(LayoutError::Formats { file: file(), other: other() });
             }
-            seen.insert(value);
+            let inner = path.strip_prefix(below.as_str()).unwrap_or(path).trim_start_matches('/');
+            let folders = match inner.rsplit_once('/') {
+                Some((folders, _)) => folders.split('/').collect(),
+                None => Vec::new(),
+            };
+            let pairs: Vec<(&str, &str)> =
+                folders.iter().map_while(|folder| folder.split_once('=')).collect();
+            let own: Vec<&str> = pairs.iter().map(|(key, _)| *key).collect();
+            let is_late = folders[pairs.len()..].iter().any(|folder| folder.contains('='));
+            if is_late || keys.as_ref().is_some_and(|keys| *keys != own) {
+                return Err(LayoutError::Partitions { file: file(), other: other() });
+            }
+            values.resize_with(own.len(), BTreeSet::new);
+            for (seen, (key, value)) in values.iter_mut().zip(&pairs) {
+                if let Some(problem) = unreadable(key, value) {
+                    return Err(LayoutError::PartitionValue { file: file(), problem });
+                }
+                seen.insert(value);
+            }
+            keys = Some(own);
         }
-        keys = Some(own);
+        let names = keys.unwrap_or_default().into_iter().map(str::to_owned);
+        let partitions = names.zip(values.iter().map(type_of)).collect();
+        Ok(Some(Self { ending, below, is_folder, files, partitions }))
     }
-    let names = keys.unwrap_or_default().into_iter().map(str::to_owned);
-    let partitions = names.zip(values.iter().map(type_of)).collect();
-    let mut hasher = DefaultHasher::new();
-    for file in &found {
-        (&file.path, file.size, file.modified).hash(&mut hasher);
+
+    /// Whether any file is compressed as a whole.
+    pub fn is_packed(&self) -> bool {
+        self.files.iter().any(|file| packing_of(file.location.as_ref()).is_some())
     }
-    let (ending, stamp) = (first.ending, hasher.finish());
-    Ok(Some(Layout { ending, files: found.into_iter().map(|file| file.path).collect(), partitions, stamp }))
 }
 
 /// Whether this name is hidden (L2).
@@ -113,67 +133,25 @@ pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with(['.', '_'])
 }
 
-pub(super) fn shown(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root).unwrap_or(path).to_string_lossy().replace('\\', "/")
+/// How the file of this name is compressed as a whole.
+pub(super) fn packing_of(name: &str) -> Option<FileCompressionType> {
+    PACKINGS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, packing)| *packing)
 }
 
-fn walk(root: &Path, path: &Path, depth: usize, found: &mut Vec<Found>) -> Result<(), LayoutError> {
-    let file = || shown(root, path);
-    let read = |source| LayoutError::Read { file: file(), source };
-    let real = match path.canonicalize() {
-        Ok(real) => real,
-        // Gone since its folder was read, or a link to nothing.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(read(error)),
-    };
-    if !real.starts_with(root) {
-        return Err(LayoutError::Outside { file: file() });
-    }
-    if depth > MAX_DEPTH {
-        return Err(LayoutError::TooDeep { file: file() });
-    }
-    let data = real.metadata().map_err(read)?;
-    if !data.is_dir() {
-        let ending = path.extension().and_then(|ending| ENDINGS.iter().find(|known| ending == **known));
-        // An empty file is one that a writer left or has only just begun.
-        if let Some(ending) = ending.filter(|_| data.is_file() && data.len() > 0) {
-            found.push(Found { path: file(), ending, size: data.len(), modified: data.modified().ok() });
-        }
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(&real).map_err(read)? {
-        let name = entry.map_err(read)?.file_name();
-        if !is_hidden(&name.to_string_lossy()) {
-            walk(root, &path.join(name), depth + 1, found)?;
-        }
-    }
-    Ok(())
+/// The format of the data file of this name; `None` if it is no data file.
+pub(super) fn ending_of(name: &str) -> Option<&'static str> {
+    let plain = PACKINGS.iter().find_map(|(ending, _)| name.strip_suffix(ending));
+    let (_, ending) = plain.unwrap_or(name).rsplit_once('.')?;
+    let found = FORMATS.into_iter().find(|known| *known == ending)?;
+    (plain.is_none() || found != "parquet").then_some(found)
 }
 
-/// Refuses a folder in which anything, hidden or not, is a link that leaves the root (L1).
-pub(super) fn check_within(root: &Path, path: &Path) -> Result<(), LayoutError> {
-    let mut open = vec![(path.to_path_buf(), 0)];
-    while let Some((path, depth)) = open.pop() {
-        let file = || shown(root, &path);
-        let read = |source| LayoutError::Read { file: file(), source };
-        let real = match path.canonicalize() {
-            Ok(real) => real,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(read(error)),
-        };
-        if !real.starts_with(root) {
-            return Err(LayoutError::Outside { file: file() });
-        }
-        if depth > MAX_DEPTH {
-            return Err(LayoutError::TooDeep { file: file() });
-        }
-        if real.is_dir() {
-            for entry in std::fs::read_dir(&real).map_err(read)? {
-                open.push((path.join(entry.map_err(read)?.file_name()), depth + 1));
-            }
-        }
-    }
-    Ok(())
+/// The names that the file of a table can have; the first that is there counts.
+pub(super) fn file_names(table: &str) -> impl Iterator<Item = String> + '_ {
+    FORMATS.into_iter().flat_map(move |format| {
+        let packed = PACKINGS.iter().filter(move |_| format != "parquet").map(|(ending, _)| *ending);
+        std::iter::once("").chain(packed).map(move |packing| format!("{table}.{format}{packing}"))
+    })
 }
 
 /// Why a partition cannot be taken as it stands.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::object_store::ObjectStoreExt;
+use datafusion::object_store::path::Path as ObjectPath;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
 use parquet::arrow::ArrowWriter;
 
-use super::layout::{Layout, look};
+use super::disk::look;
+use super::layout::Layout;
 use super::store::Files;
 use super::*;
 use crate::config::SqlLimits;
@@ -296,7 +298,7 @@ async fn a_link_that_is_put_in_the_place_of_a_file_after_planning_is_refused_whe
     let error = datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap_err();
     assert!(error.to_string().contains("leaves the warehouse's folder"), "{error}");
     // At the store itself: no way out by name either, and nothing is written.
-    let store = Files::new(fixture.folder.path().join("root").canonicalize().unwrap()).unwrap();
+    let store = Files::on_disk(fixture.folder.path().join("root").canonicalize().unwrap()).unwrap();
     assert!(store.get(&ObjectPath::from("s/f.parquet")).await.is_err());
     assert!(
         ObjectPath::parse("../o.parquet").is_err()
@@ -317,7 +319,7 @@ fn the_layout_of_a_thousand_files_is_the_same_at_each_look() {
     }
     let seen: Layout = look(&root, &root.join("s/t")).unwrap().unwrap();
     assert_eq!(seen.files.len(), 1000);
-    assert!(seen.files.is_sorted());
+    assert!(seen.files.is_sorted_by_key(|file| file.location.clone()));
     assert_eq!(seen.partitions.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["k", "j"]);
     assert_eq!(look(&root, &root.join("s/t")).unwrap().unwrap(), seen);
 }
@@ -365,4 +367,76 @@ async fn a_lance_dataset_with_a_link_that_leaves_the_root_is_refused() {
         let error = fixture.warehouse.table("s", table, &QueryTag::default()).await.unwrap_err();
         assert!(matches!(error, WarehouseError::Layout(LayoutError::Outside { .. })), "{table}: {error}");
     }
+}
+
+const ROWS: &str = "zip,n\n01234,1\n99999,2\n";
+
+/// `ROWS` as the four tools write it.
+fn packed() -> [(&'static str, Vec<u8>); 4] {
+    use base64::Engine as _;
+    let bytes = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+    [
+        ("gz", bytes("H4sIAAAAAAACA6vKLNDJ4zIwNDI20THksgQBHSMuAHujTawWAAAA")),
+        ("zst", bytes("KLUv/QRYsQAAemlwLG4KMDEyMzQsMQo5OTk5OSwyCnzDc+0=")),
+        ("bz2", bytes("QlpoOTFBWSZTWQuvn4IAAArZgCAQAAR8IAAhQBAgACIRpsjRCAaAKQNzhq+EpONGx8XckU4UJALr5+CA")),
+        (
+            "xz",
+            bytes(
+                "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAVemlwLG4KMDEyMzQsMQo5OTk5OSwyCgAAAHz6CALWjpE/AAEuFlYJVd8ftvN9AQAAAAAEWVo=",
+            ),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn compressed_text_is_read_in_every_packing_and_mixed_with_plain_files() {
+    let fixture = Fixture::new();
+    for (packing, content) in packed() {
+        std::fs::write(fixture.path(&format!("{packing}.csv.{packing}")), &content).unwrap();
+        let rows = fixture.rows(packing, "SELECT zip, n FROM t ORDER BY n").await.unwrap();
+        assert_eq!(rows, ["01234|1", "99999|2"], "{packing}");
+        assert_eq!(fixture.rows(packing, "SELECT count(*) FROM t").await.unwrap(), ["2"], "{packing}");
+        std::fs::write(fixture.path(&format!("all/k={packing}/a.csv.{packing}")), &content).unwrap();
+    }
+    fixture.text("all/k=plain/a.csv", ROWS);
+    let rows = fixture.rows("all", "SELECT sum(n), count(DISTINCT k), min(zip) FROM t").await.unwrap();
+    assert_eq!(rows, ["15|5|01234"]);
+    std::fs::write(fixture.path("p.parquet.gz"), "x").unwrap();
+    assert!(fixture.error("p").await.contains("no table"));
+}
+
+#[tokio::test]
+async fn a_compressed_file_that_ends_too_early_is_an_error_and_never_some_of_its_rows() {
+    let fixture = Fixture::new();
+    for (packing, content) in packed() {
+        for end in [content.len() / 2, content.len() - 1] {
+            std::fs::write(fixture.path(&format!("{packing}.csv.{packing}")), &content[..end]).unwrap();
+            let outcome = fixture.rows(packing, "SELECT count(n) FROM t").await;
+            let error = outcome.expect_err(&format!("{packing} of {end} bytes"));
+            assert!(error.contains(&format!("s/{packing}.csv.{packing}")), "{packing}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_declared_type_wins_over_what_the_first_rows_look_like_and_two_datasets_may_differ() {
+    let fixture = Fixture::new();
+    let mut text = "id,zip,day,amount\n".to_owned();
+    text.extend((0..2_000).map(|at| format!("{at},{},2020-01-01,1\n", 10_000 + at)));
+    text.push_str("x7,ABC,2020-01-02,2.5\n");
+    fixture.text("late.csv", &text);
+    let types = async |declared: &[(&str, &str)]| {
+        let pairs = declared.iter().map(|(name, datatype)| ((*name).to_owned(), (*datatype).to_owned()));
+        let declared: Declared = pairs.collect();
+        let table = fixture.warehouse.table_as("s", "late", &declared, &QueryTag::default()).await.unwrap();
+        table.schema().fields().iter().map(|field| field.data_type().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(types(&[]).await, ["Int64", "Int64", "Date32", "Int64"]);
+    let strings = [("id", "String"), ("zip", "String"), ("day", "String"), ("amount", "Float")];
+    assert_eq!(types(&strings).await, ["Utf8", "Utf8", "Utf8", "Float64"]);
+    assert_eq!(types(&[("id", "Float")]).await, ["Float64", "Int64", "Date32", "Int64"]);
+    assert_eq!(types(&[]).await, ["Int64", "Int64", "Date32", "Int64"]);
+    fixture.text("zeros.csv", "zip,long,plain\n01234,99999999999999999999,0\n1,1,10\n");
+    let sql = "SELECT arrow_typeof(zip), arrow_typeof(long), arrow_typeof(plain) FROM t LIMIT 1";
+    assert_eq!(fixture.rows("zeros", sql).await.unwrap(), ["Utf8|Utf8|Int64"]);
 }

@@ -1,5 +1,6 @@
 //! Files.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::dataframe::DataFrameWriteOptions;
@@ -12,6 +13,14 @@ use super::contract::{self, Subject};
 async fn files_keep_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let session = SessionContext::new();
+    write_tables(folder.path(), &session).await;
+    let warehouse = LocalWarehouse::new(folder.path().to_owned(), session.state());
+    contract::holds(&Subject { warehouse: Arc::new(warehouse), schema: "data", has_zones: true, session })
+        .await;
+}
+
+/// The tables of the contract as files below `folder`.
+pub async fn write_tables(folder: &Path, session: &SessionContext) {
     let seen = "arrow_cast('2020-02-29T08:11:12Z', 'Timestamp(Microsecond, Some(\"UTC\"))')";
     let every = format!(
         "SELECT arrow_cast(id, 'Int32') AS id, big, arrow_cast(amount, 'Decimal128(12, 2)') AS amount, \
@@ -31,13 +40,10 @@ async fn files_keep_the_contract() {
             "SELECT 7 AS \"select\", 'x' AS \"Ünï cödé\", repeat('é', 500000) AS \"we\"\"ird\"".to_owned(),
         ),
     ] {
-        let path = folder.path().join(format!("data/{table}.parquet"));
+        let path = folder.join(format!("data/{table}.parquet"));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let frame = session.sql(&sql).await.unwrap();
         let options = DataFrameWriteOptions::new().with_single_file_output(true);
         frame.write_parquet(path.to_str().unwrap(), options, None).await.unwrap();
     }
-    let warehouse = LocalWarehouse::new(folder.path().to_owned(), session.state());
-    contract::holds(&Subject { warehouse: Arc::new(warehouse), schema: "data", has_zones: true, session })
-        .await;
 }

@@ -7,6 +7,7 @@ mod postgres;
 #[path = "../../../tests/it/postgres_server.rs"]
 #[expect(dead_code, reason = "the integration tests need more of it")]
 pub mod postgres_server;
+mod s3;
 pub mod snowflake;
 mod sqlite;
 
