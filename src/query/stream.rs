@@ -307,7 +307,9 @@ impl Job {
             Source::Warehouse(whole) => whole.await.map_err(QueryError::from)?,
             Source::Session(state) => {
                 let logical = super::plan(state, &self.sql, limits).await?;
-                let physical = state.create_physical_plan(&logical).await.map_err(failed)?;
+                // The session's own method would optimise once more.
+                let planner = state.query_planner();
+                let physical = planner.create_physical_plan(&logical, state).await.map_err(failed)?;
                 let physical = spillable(physical).map_err(failed)?;
                 let (physical, begun) = pausing(physical, limit).map_err(failed)?;
                 *work = Some(begun);
