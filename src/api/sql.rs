@@ -59,7 +59,7 @@ pub struct SqlCheckAnswer {
     pub dialect: Option<String>,
     /// The warehouse that would run it as a whole; null: the embedded engine would.
     pub warehouse: Option<String>,
-    /// Rows that the warehouse expects; null where it does not say.
+    /// Rows that the engine or warehouse expects; null where it does not say.
     pub estimated_rows: Option<u64>,
     /// The guard's rule, if it refuses.
     pub rule: Option<String>,

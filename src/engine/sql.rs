@@ -42,7 +42,8 @@ pub struct SqlCheck {
     pub dialect: &'static str,
     /// The warehouse that would run it as a whole; absent: the embedded engine would.
     pub warehouse: Option<String>,
-    /// Rows that the warehouse expects; absent where it does not say, or the caller sees a part of them only.
+    /// Rows that the engine that would run it expects; absent where it does not say, or the caller sees a part of them
+    /// only.
     pub estimated_rows: Option<u64>,
 }
 
@@ -279,11 +280,15 @@ impl Engine {
     async fn planned(&self, context: &Context, approved: Approved) -> Result<Planned, EngineError> {
         match approved.place {
             Place::Here(tables) => {
-                let plan = self.query.plan(&approved.sql, tables).await?;
-                let fields = plan.schema().fields().iter();
+                let planned = self.query.plan(&approved.sql, tables).await?;
+                let fields = planned.logical.schema().fields().iter();
                 let columns =
                     fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect();
-                Ok(Planned { plan: plan.display_indent().to_string(), columns, rows: None })
+                Ok(Planned {
+                    plan: planned.logical.display_indent().to_string(),
+                    columns,
+                    rows: planned.rows,
+                })
             }
             Place::There(name) => {
                 let warehouse = self.warehouses.get(&name)?;

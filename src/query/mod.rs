@@ -33,6 +33,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
 use futures::future::BoxFuture;
@@ -134,9 +135,18 @@ impl QueryEngine {
     }
 
     /// Plans an approved query without running it. Errors are those of names and types.
-    pub async fn plan(&self, sql: &ApprovedSql, tables: Tables) -> Result<LogicalPlan, QueryError> {
+    pub async fn plan(&self, sql: &ApprovedSql, tables: Tables) -> Result<Planned, QueryError> {
         let (state, sql, limits) = (self.session(tables)?, sql.clone(), self.limits.clone());
-        self.within_time(async move { plan(&state, &sql, &limits).await }).await
+        let work = async move {
+            let logical = plan(&state, &sql, &limits).await?;
+            let physical = physical(&state, &logical, &limits).await?;
+            let told = physical.partition_statistics(None);
+            let told = told.ok().and_then(|told| told.num_rows.get_value().copied());
+            // A scan that stops early is told as a whole one.
+            let rows = told.map(|rows| logical.max_rows().map_or(rows, |most| rows.min(most)));
+            Ok(Planned { logical, rows: rows.and_then(|rows| u64::try_from(rows).ok()) })
+        };
+        self.within_time(work).await
     }
 
     /// Runs an approved query for a client. Returns once the result is known to be small, or large, or wrong; what then
@@ -237,6 +247,25 @@ impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// A query as it would run.
+#[derive(Debug)]
+pub struct Planned {
+    pub logical: LogicalPlan,
+    /// Rows to expect, told from what is known of the tables; `None` where too little is.
+    pub rows: Option<u64>,
+}
+
+/// What runs, of an optimised plan.
+async fn physical(
+    state: &SessionState,
+    logical: &LogicalPlan,
+    limits: &SqlLimits,
+) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
+    // The session's own method would optimise once more.
+    let made = state.query_planner().create_physical_plan(logical, state).await;
+    made.map_err(|error| QueryError::from_engine(error, limits))
 }
 
 async fn plan(

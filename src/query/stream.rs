@@ -307,9 +307,7 @@ impl Job {
             Source::Warehouse(whole) => whole.await.map_err(QueryError::from)?,
             Source::Session(state) => {
                 let logical = super::plan(state, &self.sql, limits).await?;
-                // The session's own method would optimise once more.
-                let planner = state.query_planner();
-                let physical = planner.create_physical_plan(&logical, state).await.map_err(failed)?;
+                let physical = super::physical(state, &logical, limits).await?;
                 let physical = spillable(physical).map_err(failed)?;
                 let (physical, begun) = pausing(physical, limit).map_err(failed)?;
                 *work = Some(begun);

@@ -122,6 +122,14 @@ async fn check_shows_the_secured_query_its_scopes_and_its_columns() {
     assert_eq!(check["scopes"], json!(["sql:run:flights.airlines", "sql:run:flights.flights"]));
     assert_eq!(check["columns"][1]["name"], "n");
     assert!(check["secured_sql"].as_str().unwrap().contains("LIMIT 10001"));
+    for (sql, rows) in [
+        ("SELECT carrier FROM flights.airlines", json!(16)),
+        ("SELECT carrier FROM flights.airlines LIMIT 3", json!(3)),
+        ("SELECT flight FROM flights.flights ORDER BY distance", json!(10_001)),
+    ] {
+        let (_, check) = service.post(&token, "/v1/sql/check", json!({"sql": sql})).await;
+        assert_eq!(check["estimated_rows"], rows, "{sql}: {check:#}");
+    }
     let (status, check) =
         service.post(&token, "/v1/sql/check", json!({"sql": "SELECT *\nFROM nowhere"})).await;
     assert_eq!((status, &check["approved"]), (200, &json!(false)));
