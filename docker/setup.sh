@@ -30,7 +30,7 @@ has_wellknown_protos() {
 
 # Debian's names of the packages that are missing, one a line.
 missing_packages() {
-  if ! has cc || ! has c++; then echo build-essential; fi
+  if ! has cc || ! has c++ || ! has make; then echo build-essential; fi
   has pkg-config || echo pkg-config
   if ! has "${PROTOC:-protoc}"; then
     printf '%s\n' protobuf-compiler libprotobuf-dev

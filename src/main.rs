@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use mimalloc::MiMalloc;
 use steward::cli::{self, Cli, CliError};
+use tikv_jemallocator::Jemalloc;
 
-/// Parsing and planning allocate much and little at a time (docs/performance.md).
+/// Parsing and planning allocate much and little at a time, results much at a time (docs/performance.md).
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Planning a query recurses deeply, the more so unoptimised; 2 MB, the default, overflow.
 const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;

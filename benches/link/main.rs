@@ -17,7 +17,7 @@ use steward::semantic::{Linker, ScoreParts};
 
 /// As the binary has it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() {
     let Some(spider) = Spider::load() else { return };

@@ -44,7 +44,7 @@ pub enum Way {
     Views,
     /// The engine's door, with a row filter and a mask.
     Policies,
-    /// DataFusion as it comes.
+    /// DataFusion as it comes, but for what `DATAFUSION_…` variables say.
     Defaults,
 }
 
@@ -84,7 +84,7 @@ impl Ways {
             QueryEngine::new(limits(), &folder.join("views"))?,
         ];
         let [raw, views] = lenders.each_ref().map(session);
-        let defaults = SessionContext::new();
+        let defaults = SessionContext::new_with_config(SessionConfig::from_env()?);
         for table in TABLES {
             let path = data.join(SCHEMA).join(format!("{table}.parquet")).display().to_string();
             raw.register_table(table, listed(&raw, &path).await?)?;

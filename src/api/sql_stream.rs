@@ -89,18 +89,19 @@ impl Pieces {
 
     /// The next piece, and what is left after it.
     async fn advance(mut self) -> Result<(Vec<u8>, Option<Self>), EngineError> {
+        let threads = self.stream.threads().clone();
         match self.stream.next().await {
             Some(batch) => {
                 let batch = batch?;
                 // Encoding a batch takes some milliseconds.
-                tokio::task::spawn_blocking(move || {
+                let encode = async move {
                     let piece = self.encoder.write(&batch)?;
                     self.rows += batch.num_rows();
                     Ok((piece, Some(self)))
-                })
-                .await?
+                };
+                threads.spawn(encode).await?
             }
-            None => tokio::task::spawn_blocking(move || Ok((self.finish()?, None))).await?,
+            None => threads.spawn(async move { Ok((self.finish()?, None)) }).await?,
         }
     }
 

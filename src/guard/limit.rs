@@ -4,8 +4,8 @@ use datafusion::sql::sqlparser::ast::{Expr, LimitClause, Offset, OffsetRows, Que
 
 use super::Refusal;
 
-/// A smaller literal limit of the caller's own stays.
-pub(super) fn limit(query: &mut Query, max_rows: usize) -> Result<(), Refusal> {
+/// A smaller literal limit of the caller's own stays. True where it is this one that may cut the result.
+pub(super) fn limit(query: &mut Query, max_rows: usize) -> Result<bool, Refusal> {
     let cap = max_rows.saturating_add(1);
     let number = |expr: &Expr| -> Result<usize, Refusal> {
         match expr {
@@ -48,6 +48,7 @@ pub(super) fn limit(query: &mut Query, max_rows: usize) -> Result<(), Refusal> {
         query.limit_clause =
             Some(LimitClause::LimitOffset { limit: Some(literal(wanted)), offset, limit_by: Vec::new() });
     }
+    let mut wanted = usize::MAX;
     query.limit_clause = Some(match query.limit_clause.take() {
         None => LimitClause::LimitOffset { limit: Some(literal(cap)), offset: None, limit_by: Vec::new() },
         Some(LimitClause::LimitOffset { limit, offset, limit_by }) => {
@@ -61,19 +62,19 @@ pub(super) fn limit(query: &mut Query, max_rows: usize) -> Result<(), Refusal> {
             if let Some(offset) = &offset {
                 number(&offset.value)?;
             }
-            let rows = limit.as_ref().map_or(Ok(usize::MAX), number)?.min(cap);
-            LimitClause::LimitOffset { limit: Some(literal(rows)), offset, limit_by }
+            wanted = limit.as_ref().map_or(Ok(usize::MAX), number)?;
+            LimitClause::LimitOffset { limit: Some(literal(wanted.min(cap))), offset, limit_by }
         }
         Some(LimitClause::OffsetCommaLimit { offset, limit }) => {
             number(&offset)?;
-            let rows = number(&limit)?.min(cap);
+            wanted = number(&limit)?;
             let offset = Offset { value: offset, rows: OffsetRows::None };
             LimitClause::LimitOffset {
-                limit: Some(literal(rows)),
+                limit: Some(literal(wanted.min(cap))),
                 offset: Some(offset),
                 limit_by: Vec::new(),
             }
         }
     });
-    Ok(())
+    Ok(wanted >= cap)
 }

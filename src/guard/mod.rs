@@ -87,6 +87,7 @@ pub struct ApprovedSql {
     columns: Vec<TouchedColumn>,
     calls: Vec<TableCall>,
     max_rows: usize,
+    is_capped: bool,
 }
 
 impl ApprovedSql {
@@ -124,6 +125,11 @@ impl ApprovedSql {
     pub fn max_rows(&self) -> usize {
         self.max_rows
     }
+
+    /// True where the query's limit is the guard's: the caller asked for all rows, or for more.
+    pub fn is_capped(&self) -> bool {
+        self.is_capped
+    }
 }
 
 /// Checks one query and secures it. `max_rows` is the caller's row limit.
@@ -139,12 +145,12 @@ pub fn approve(
     };
     constructs::check(query, dialect)?;
     let rewrite::Secured { relations, columns, calls } = rewrite::secure(query, namespace, dialect)?;
-    limit::limit(query, max_rows)?;
+    let is_capped = limit::limit(query, max_rows)?;
     let text = match dialect.is_remote() {
         true => Some(exact::print(&mut statement, dialect)?),
         false => None,
     };
-    Ok(ApprovedSql { statement, dialect, text, relations, columns, calls, max_rows })
+    Ok(ApprovedSql { statement, dialect, text, relations, columns, calls, max_rows, is_capped })
 }
 
 fn not_a_query(statement: &Statement) -> Refusal {

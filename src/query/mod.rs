@@ -32,7 +32,7 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{FetchType, LogicalPlan};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement;
@@ -136,15 +136,16 @@ impl QueryEngine {
 
     /// Plans an approved query without running it. Errors are those of names and types.
     pub async fn plan(&self, sql: &ApprovedSql, tables: Tables) -> Result<Planned, QueryError> {
-        let (state, sql, limits) = (self.session(tables)?, sql.clone(), self.limits.clone());
+        let (state, sql, limits) = (self.session(tables, sql)?, sql.clone(), self.limits.clone());
         let work = async move {
             let logical = plan(&state, &sql, &limits).await?;
             let physical = physical(&state, &logical, &limits).await?;
             let told = physical.partition_statistics(None);
             let told = told.ok().and_then(|told| told.num_rows.get_value().copied());
             // A scan that stops early is told as a whole one.
-            let rows = told.map(|rows| logical.max_rows().map_or(rows, |most| rows.min(most)));
-            Ok(Planned { logical, rows: rows.and_then(|rows| u64::try_from(rows).ok()) })
+            let most = most_rows(&logical).map_or(sql.max_rows(), |most| most.min(sql.max_rows()));
+            let rows = told.and_then(|rows| u64::try_from(rows.min(most)).ok());
+            Ok(Planned { logical, rows })
         };
         self.within_time(work).await
     }
@@ -159,7 +160,7 @@ impl QueryEngine {
     ) -> Result<QueryStream, QueryError> {
         let permit = self.admit(client)?;
         let source = match origin.into() {
-            Origin::Here(tables) => Source::Session(Box::new(self.session(tables)?)),
+            Origin::Here(tables) => Source::Session(Box::new(self.session(tables, sql)?)),
             Origin::There(whole) => Source::Warehouse(whole),
         };
         let job = Job { source, sql: sql.clone(), limits: self.limits.clone(), permit };
@@ -209,7 +210,7 @@ impl QueryEngine {
     }
 
     /// Q1: a session that knows only `tables`.
-    fn session(&self, tables: Tables) -> Result<SessionState, QueryError> {
+    fn session(&self, tables: Tables, sql: &ApprovedSql) -> Result<SessionState, QueryError> {
         let failed = |error| QueryError::from_engine(error, &self.limits);
         let catalog = MemoryCatalogProvider::new();
         for ((schema, name), provider) in tables {
@@ -225,7 +226,13 @@ impl QueryEngine {
         }
         let list = MemoryCatalogProviderList::new();
         list.register_catalog(PHYSICAL_CATALOG.to_owned(), Arc::new(catalog));
+        let mut config = self.template.config().clone();
+        if sql.is_capped() {
+            // So many rows come seldom, and until then each scan below would ask for every row whether it is among the first.
+            config.options_mut().optimizer.enable_topk_dynamic_filter_pushdown = false;
+        }
         Ok(SessionStateBuilder::new_from_existing(self.template.clone())
+            .with_config(config)
             .with_catalog_list(Arc::new(list))
             .build())
     }
@@ -253,8 +260,27 @@ impl<T> Drop for AbortOnDrop<T> {
 #[derive(Debug)]
 pub struct Planned {
     pub logical: LogicalPlan,
-    /// Rows to expect, told from what is known of the tables; `None` where too little is.
+    /// Rows of the answer to expect, told from what is known of the tables; `None` where too little is.
     pub rows: Option<u64>,
+}
+
+/// Rows that the limits at the top of a plan let through. The plan's own `max_rows` multiplies what joins may give, beyond
+/// what a number holds.
+fn most_rows(plan: &LogicalPlan) -> Option<usize> {
+    match plan {
+        LogicalPlan::Limit(limit) => match limit.get_fetch_type() {
+            Ok(FetchType::Literal(rows)) => rows,
+            _ => None,
+        },
+        LogicalPlan::Sort(sort) if sort.fetch.is_some() => sort.fetch,
+        LogicalPlan::TableScan(scan) => scan.fetch,
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Distinct(_) => most_rows(plan.inputs().first()?),
+        _ => None,
+    }
 }
 
 /// What runs, of an optimised plan.
@@ -287,7 +313,6 @@ fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {
     config.options_mut().sql_parser.dialect = datafusion::config::Dialect::Generic;
     // Text as Utf8 rather than Utf8View: every client of Arrow IPC and Parquet reads it.
     config.options_mut().execution.parquet.schema_force_view_types = false;
-    config.options_mut().execution.parquet.pushdown_filters = true;
     // A table's folder may hold folders.
     config.options_mut().execution.listing_table_ignore_subdirectory = false;
     // What each sort keeps back to merge what it spilled. The default would leave a small pool nothing.

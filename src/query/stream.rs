@@ -87,6 +87,7 @@ pub struct QueryStream {
     at_end: Option<oneshot::Sender<AtEnd>>,
     limit: Arc<Limit>,
     timeout_seconds: u64,
+    threads: Handle,
 }
 
 /// What a query takes to run.
@@ -124,6 +125,7 @@ impl QueryStream {
             at_end: Some(at_end),
             limit,
             timeout_seconds,
+            threads: threads.clone(),
         };
         // The first batch has no row and brings the schema.
         stream.schema = stream.receive().await?.ok_or(QueryError::Crashed)?.schema();
@@ -144,6 +146,12 @@ impl QueryStream {
     /// The row limit in force.
     pub fn max_rows(&self) -> usize {
         self.max_rows
+    }
+
+    /// Where its batches are worked on further: on the threads of queries, of which there are few, each with memory of its
+    /// own at the allocator.
+    pub fn threads(&self) -> &Handle {
+        &self.threads
     }
 
     /// How it ended, once the query is done; [`Self::next`] may still have rows.

@@ -292,6 +292,16 @@ fn every_result_has_a_limit_one_above_the_allowed_rows() {
     assert_eq!(limit("SELECT 1 UNION SELECT 2"), "101");
     assert_eq!(limit("SELECT * FROM flights FETCH FIRST 9 ROWS ONLY"), "9");
     assert_eq!(rule("SELECT * FROM flights LIMIT 1 + 1"), "literal-limit");
+    for (sql, is_capped) in [
+        ("SELECT * FROM flights", true),
+        ("SELECT * FROM flights LIMIT ALL OFFSET 3", true),
+        ("SELECT * FROM flights FETCH FIRST 5000 ROWS ONLY", true),
+        ("SELECT * FROM flights LIMIT 100", false),
+        ("SELECT * FROM flights FETCH FIRST 9 ROWS ONLY", false),
+        ("SELECT * FROM (SELECT * FROM flights LIMIT 9) AS few", true),
+    ] {
+        assert_eq!(ok(sql).is_capped(), is_capped, "{sql}");
+    }
 }
 
 #[test]
