@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use datafusion::sql::sqlparser::ast::Expr;
@@ -146,20 +147,27 @@ impl Prepared {
     }
 
     pub fn find_field(&self, dataset: usize, name: &str) -> Option<usize> {
-        self.fields_called(name).filter(|(owner, _)| *owner == dataset).last().map(|(_, field)| field)
+        // A model of thousands of datasets may have an `id` in each of them: only this one's are looked at.
+        let owner = dataset as u32;
+        self.fields_called(name, owner..=owner).last().map(|(_, field)| field)
     }
 
     /// Datasets that have a field of this name.
     pub fn owners(&self, field: &str) -> Vec<usize> {
-        self.fields_called(field).map(|(dataset, _)| dataset).collect()
+        self.fields_called(field, 0..=u32::MAX).map(|(dataset, _)| dataset).collect()
     }
 
-    /// The fields of a name, each with its dataset.
-    fn fields_called(&self, name: &str) -> impl Iterator<Item = (usize, usize)> {
+    /// The fields of a name in a range of datasets, each with its dataset.
+    fn fields_called(
+        &self,
+        name: &str,
+        datasets: RangeInclusive<u32>,
+    ) -> impl Iterator<Item = (usize, usize)> {
         let name = folded(name);
         let hash = self.hasher.hash_one(&name) as u32;
-        let start = self.fields.partition_point(|entry| entry.0 < hash);
-        let found = self.fields[start..].iter().take_while(move |entry| entry.0 == hash);
+        let (first, last) = ((hash, *datasets.start()), (hash, *datasets.end()));
+        let start = self.fields.partition_point(|entry| (entry.0, entry.1) < first);
+        let found = self.fields[start..].iter().take_while(move |entry| (entry.0, entry.1) <= last);
         found
             .map(|(_, dataset, field)| (*dataset as usize, *field as usize))
             .filter(move |(dataset, field)| folded(&self.dataset(*dataset).fields[*field].name) == name)
