@@ -74,14 +74,18 @@ pub(super) fn is_engine_function(parts: &[&Ident], dialect: Dialect) -> bool {
     }
 }
 
-/// Whether a call reads every column of the relations around it: `object_construct(*)`, not `count(*)`.
+/// Whether a call reads every column of the relations around it: `object_construct(*)`, not `count(*)`. `count(t.*)` does:
+/// Snowflake counts rows without any null.
 pub(super) fn reads_all(function: &Function) -> bool {
     let FunctionArguments::List(list) = &function.args else { return false };
-    let is_count = last(&function.name) == "count";
+    let plain = [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)];
+    if list.args == plain && list.duplicate_treatment.is_none() && last(&function.name) == "count" {
+        return false;
+    }
     let is_wildcard = |arg: &FunctionArg| {
         let (FunctionArg::Unnamed(arg) | FunctionArg::Named { arg, .. } | FunctionArg::ExprNamed { arg, .. }) =
             arg;
         !matches!(arg, FunctionArgExpr::Expr(_))
     };
-    !is_count && list.args.iter().any(is_wildcard)
+    list.args.iter().any(is_wildcard)
 }

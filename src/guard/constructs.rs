@@ -5,19 +5,21 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
-    SelectFlavor, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit,
-    Visitor,
+    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor,
+    TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
 };
 
 use super::calls::{is_engine_function, last};
 use super::dialect::Dialect;
+use super::names::Names;
 use super::namespace::identifiers;
 use super::{Refusal, calls, is_query_body, operators, sizes, types};
 
-/// Walks the whole query and refuses the first construct that is not understood.
-pub(super) fn check(query: &Query, dialect: Dialect) -> Result<(), Refusal> {
-    match query.visit(&mut Constructs { dialect, depth: 0 }) {
-        ControlFlow::Continue(()) => Ok(()),
+/// Walks the whole query and refuses the first construct that is not understood. Returns the names that it met.
+pub(super) fn check(query: &Query, dialect: Dialect) -> Result<Names, Refusal> {
+    let mut constructs = Constructs { dialect, depth: 0, names: Names::new(dialect) };
+    match query.visit(&mut constructs) {
+        ControlFlow::Continue(()) => Ok(constructs.names),
         ControlFlow::Break(refusal) => Err(*refusal),
     }
 }
@@ -26,6 +28,7 @@ struct Constructs {
     dialect: Dialect,
     /// Expressions around the one at hand.
     depth: usize,
+    names: Names,
 }
 
 /// Depth of expressions and of set operations in a query that is sent as text: the printer recurses.
@@ -89,6 +92,12 @@ impl Visitor for Constructs {
         unless(select.value_table_mode.is_none(), "SELECT AS STRUCT/VALUE")?;
         unless(matches!(select.flavor, SelectFlavor::Standard), "a query that starts with FROM")?;
         unless(select.qualify.is_none() || self.dialect != Dialect::PostgreSql, "QUALIFY")?;
+        for item in &select.projection {
+            if let SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) = item
+            {
+                self.names.wildcard(name);
+            }
+        }
         select.from.iter().try_for_each(|from| self.joins(from))
     }
 
@@ -139,6 +148,7 @@ impl Visitor for Constructs {
         if self.dialect.is_remote() && self.depth > MAX_TEXT_DEPTH {
             return self.too_deep();
         }
+        self.names.expression(expr);
         self.expression(expr)
     }
 
@@ -254,11 +264,12 @@ impl Constructs {
         )
     }
 
-    fn joins(&self, from: &TableWithJoins) -> Step {
+    fn joins(&mut self, from: &TableWithJoins) -> Step {
         from.joins.iter().try_for_each(|join| self.join(join))
     }
 
-    fn join(&self, join: &Join) -> Step {
+    fn join(&mut self, join: &Join) -> Step {
+        self.names.join(&join.join_operator);
         unless(!join.global, "GLOBAL JOIN")?;
         let constraint = match &join.join_operator {
             JoinOperator::Join(constraint)

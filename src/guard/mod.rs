@@ -4,7 +4,8 @@
 //! outside it exists.
 //! G1 One statement, a query; nothing that writes, locks, calls or sets.
 //! G2 Every relation, in every position, is a published one, a CTE in scope, or an allowed table function.
-//! G3 Every published relation is replaced by its secured form: permitted columns, masks, row filter.
+//! G3 Every published relation is replaced by its secured form: permitted columns, masks, row filter. Of the columns those
+//! are left out that nothing in the query can mean.
 //! G4 Every function is on the allow-list; every construct is on the list of those understood. What is not, is refused.
 //! G5 The result has at most `max_rows + 1` rows, so that truncation is known.
 //! G6 [`ApprovedSql`] can be built here alone.
@@ -18,6 +19,7 @@ mod dialect;
 mod exact;
 mod functions;
 mod limit;
+mod names;
 mod namespace;
 mod operators;
 mod prefix;
@@ -38,6 +40,7 @@ pub use namespace::{Column, Judge, Namespace, Relation, SharedRelations, TableFu
 pub use rewrite::{Argument, TableCall};
 pub use secured::PHYSICAL_CATALOG;
 pub use tokens::{MAX_SQL_BYTES, MAX_TOKENS};
+use touched::Place;
 pub use touched::TouchedColumn;
 
 /// Why a query was not approved.
@@ -85,6 +88,7 @@ pub struct ApprovedSql {
     text: Option<String>,
     relations: Vec<(String, String)>,
     columns: Vec<TouchedColumn>,
+    places: Vec<Place>,
     calls: Vec<TableCall>,
     max_rows: usize,
     is_capped: bool,
@@ -116,6 +120,12 @@ impl ApprovedSql {
         &self.columns
     }
 
+    /// All that the query could read of the relations that it calls `alias`, in whatever place: for messages.
+    pub fn columns_behind<'a>(&'a self, alias: &'a str) -> impl Iterator<Item = &'a str> {
+        let places = self.places.iter().filter(move |place| place.alias == alias);
+        places.flat_map(|place| place.columns.iter().map(String::as_str))
+    }
+
     /// Calls of table functions whose results it reads, in the order in which they stand.
     pub fn calls(&self) -> &[TableCall] {
         &self.calls
@@ -143,14 +153,15 @@ pub fn approve(
     let Statement::Query(query) = &mut statement else {
         return Err(not_a_query(&statement));
     };
-    constructs::check(query, dialect)?;
-    let rewrite::Secured { relations, columns, calls } = rewrite::secure(query, namespace, dialect)?;
+    let names = constructs::check(query, dialect)?;
+    let secured = rewrite::secure(query, names, namespace, dialect)?;
+    let rewrite::Secured { relations, columns, places, calls } = secured;
     let is_capped = limit::limit(query, max_rows)?;
     let text = match dialect.is_remote() {
         true => Some(exact::print(&mut statement, dialect)?),
         false => None,
     };
-    Ok(ApprovedSql { statement, dialect, text, relations, columns, calls, max_rows, is_capped })
+    Ok(ApprovedSql { statement, dialect, text, relations, columns, places, calls, max_rows, is_capped })
 }
 
 fn not_a_query(statement: &Statement) -> Refusal {

@@ -12,9 +12,10 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::dialect::{Dialect, quoted};
+use super::names::Names;
 use super::namespace::{Column, Namespace, Relation, identifiers};
 use super::secured::{named, secured};
-use super::touched::{Touched, TouchedColumn};
+use super::touched::{Place, Touched, TouchedColumn};
 use super::{Refusal, calls};
 use crate::semantic::did_you_mean;
 
@@ -41,11 +42,17 @@ pub enum Argument {
 pub(super) struct Secured {
     pub relations: Vec<(String, String)>,
     pub columns: Vec<TouchedColumn>,
+    pub places: Vec<Place>,
     pub calls: Vec<TableCall>,
 }
 
-/// Rewrites `query` in place and returns what it reads.
-pub(super) fn secure(query: &mut Query, namespace: &Namespace, dialect: Dialect) -> Result<Secured, Refusal> {
+/// Rewrites `query`, which uses `names`, in place and returns what it reads.
+pub(super) fn secure(
+    query: &mut Query,
+    names: Names,
+    namespace: &Namespace,
+    dialect: Dialect,
+) -> Result<Secured, Refusal> {
     let mut rewrite = Rewrite {
         namespace,
         dialect,
@@ -53,7 +60,7 @@ pub(super) fn secure(query: &mut Query, namespace: &Namespace, dialect: Dialect)
         withs: Vec::new(),
         bare: 0,
         relations: BTreeSet::new(),
-        touched: Touched::new(dialect),
+        touched: Touched::new(names, dialect),
         calls: Vec::new(),
         seen: 0,
     };
@@ -65,11 +72,11 @@ pub(super) fn secure(query: &mut Query, namespace: &Namespace, dialect: Dialect)
             "a relation stands in a position that is not supported",
             "write it in plain SQL",
         )),
-        ControlFlow::Continue(()) => Ok(Secured {
-            relations: rewrite.relations.into_iter().collect(),
-            columns: rewrite.touched.finish()?,
-            calls: rewrite.calls,
-        }),
+        ControlFlow::Continue(()) => {
+            let (columns, places) = rewrite.touched.finish()?;
+            let relations = rewrite.relations.into_iter().collect();
+            Ok(Secured { relations, columns, places, calls: rewrite.calls })
+        }
     }
 }
 
@@ -142,7 +149,8 @@ impl VisitorMut for Rewrite<'_> {
                     // Without an alias of its own it goes by the function's name.
                     let alias = alias.take().unwrap_or_else(|| named(&relation.schema));
                     self.touched.other(&alias.name);
-                    *factor = secured(&relation, self.dialect, Some(alias));
+                    let columns: Vec<&Column> = relation.columns.iter().collect();
+                    *factor = secured(&relation, &columns, self.dialect, Some(alias));
                     ControlFlow::Continue(())
                 }
                 Err(refusal) => ControlFlow::Break(Box::new(refusal)),
@@ -182,11 +190,8 @@ impl VisitorMut for Rewrite<'_> {
         let table =
             identifiers(name).and_then(|parts| parts.last().map(|part| self.dialect.fold(part).into_owned()));
         let alias = alias.take().unwrap_or_else(|| named(table.as_deref().unwrap_or(&relation.name)));
-        self.touched.place(&relation, &alias);
-        if bare {
-            self.touched.all_of_select();
-        }
-        *factor = secured(&relation, self.dialect, (!bare).then_some(alias));
+        let columns = self.touched.place(&relation, &alias);
+        *factor = secured(&relation, &columns, self.dialect, (!bare).then_some(alias));
         ControlFlow::Continue(())
     }
 
@@ -199,7 +204,13 @@ impl VisitorMut for Rewrite<'_> {
                     self.bare = 1;
                 }
             }
-            TableFactor::NestedJoin { table_with_joins, .. } => self.touched.joins(&table_with_joins.joins),
+            TableFactor::NestedJoin { table_with_joins, alias } => {
+                self.touched.joins(&table_with_joins.joins);
+                if alias.is_some() {
+                    // Their columns go by that name alone.
+                    self.touched.all_of_select();
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -216,12 +227,6 @@ impl VisitorMut for Rewrite<'_> {
         if let Expr::QualifiedWildcard(name, _) = expr {
             self.unqualify(name);
         }
-        if let Expr::Function(function) = expr
-            && calls::reads_all(function)
-        {
-            self.touched.all_of_select();
-        }
-        self.touched.expression(expr);
         ControlFlow::Continue(())
     }
 

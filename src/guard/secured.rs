@@ -7,17 +7,21 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::dialect::{Dialect, quoted};
-use super::namespace::Relation;
+use super::namespace::{Column, Relation};
 
 /// The catalog under which secured relations find their physical counterpart. No user query can name it:
 /// relations of three parts are never published.
 pub const PHYSICAL_CATALOG: &str = "physical";
 
-/// `(SELECT permitted columns FROM physical name WHERE row filter LIMIT all) AS alias`. Columns get the names by which
-/// unquoted references find them in the dialect.
-pub(super) fn secured(relation: &Relation, dialect: Dialect, alias: Option<TableAlias>) -> TableFactor {
-    let projection = relation
-        .columns
+/// `(SELECT columns FROM physical name WHERE row filter LIMIT all) AS alias`. Columns get the names by which
+/// unquoted references find them in the dialect; they are of the relation, all of them or some.
+pub(super) fn secured(
+    relation: &Relation,
+    columns: &[&Column],
+    dialect: Dialect,
+    alias: Option<TableAlias>,
+) -> TableFactor {
+    let projection = columns
         .iter()
         .map(|column| {
             let name = quoted(dialect.published(&column.name));

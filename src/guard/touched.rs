@@ -1,16 +1,15 @@
-//! Which columns a query names, told from names alone.
+//! Which columns of published relations a query may mean, told from its names alone: an upper bound.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, TableAlias,
+    Ident, Join, JoinConstraint, Select, SelectItem, SelectItemQualifiedWildcardKind, TableAlias,
 };
-use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::Refusal;
 use super::dialect::Dialect;
-use super::namespace::{Relation, identifiers};
+use super::names::{Names, constraint};
+use super::namespace::{Column, Relation};
 use crate::semantic::did_you_mean;
 
 /// A column of a published relation that a query names.
@@ -22,193 +21,114 @@ pub struct TouchedColumn {
 }
 
 /// A place where a query reads a published relation.
-struct Place {
-    schema: String,
-    relation: String,
-    columns: Vec<String>,
+#[derive(Debug, Clone)]
+pub(super) struct Place {
     /// By which the query calls it there, folded.
-    alias: String,
-    reads_all: bool,
+    pub alias: String,
+    /// All that it could read there.
+    pub columns: Vec<String>,
 }
 
-/// What one SELECT says of the relations in its own FROM.
-#[derive(Default)]
-struct Frame {
-    reads_all: bool,
-    places: Vec<usize>,
-}
-
-/// Gathered while a query is walked.
+/// Gathered while the relations of a query are resolved.
 pub(super) struct Touched {
     dialect: Dialect,
+    names: Names,
+    /// Whether the SELECTs around, innermost last, read all columns of what stands in their FROM.
+    frames: Vec<bool>,
     places: Vec<Place>,
-    frames: Vec<Frame>,
-    /// Names that may mean a column of any relation in reach, folded.
-    names: HashSet<String>,
-    /// `alias.column`, folded.
-    qualified: HashMap<(String, String), Span>,
+    columns: BTreeSet<TouchedColumn>,
     /// Aliases of what is no published relation: the columns behind them are not known.
     opaque: HashSet<String>,
-    /// Aliases all of whose columns are read: `alias.*`.
-    whole: HashSet<String>,
 }
 
 impl Touched {
-    pub fn new(dialect: Dialect) -> Self {
+    pub fn new(names: Names, dialect: Dialect) -> Self {
         Self {
             dialect,
-            places: Vec::new(),
+            names,
             frames: Vec::new(),
-            names: HashSet::new(),
-            qualified: HashMap::new(),
+            places: Vec::new(),
+            columns: BTreeSet::new(),
             opaque: HashSet::new(),
-            whole: HashSet::new(),
         }
     }
 
-    fn fold(&self, ident: &Ident) -> String {
-        self.dialect.fold(ident).into_owned()
-    }
-
+    /// Its relations are not resolved yet.
     pub fn enter(&mut self, select: &Select) {
-        let mut frame = Frame::default();
-        for item in &select.projection {
-            match item {
-                SelectItem::Wildcard(_) => frame.reads_all = true,
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-                    self.wildcard(name);
-                }
-                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(_), _) => {
-                    frame.reads_all = true;
-                }
-                _ => {}
+        let reads_all = |item: &SelectItem| match item {
+            SelectItem::Wildcard(_) => true,
+            SelectItem::QualifiedWildcard(kind, _) => {
+                matches!(kind, SelectItemQualifiedWildcardKind::Expr(_))
             }
-        }
-        self.frames.push(frame);
+            _ => false,
+        };
+        self.frames.push(select.projection.iter().any(reads_all));
         for from in &select.from {
             self.joins(&from.joins);
         }
     }
 
     pub fn leave(&mut self) {
-        let Some(frame) = self.frames.pop() else { return };
-        if frame.reads_all {
-            for at in frame.places {
-                self.places[at].reads_all = true;
-            }
-        }
+        self.frames.pop();
     }
 
-    /// `NATURAL` compares every column of the same name; `USING` names some.
+    /// `NATURAL` compares every column of the same name.
     pub fn joins(&mut self, joins: &[Join]) {
-        for join in joins {
-            match constraint(&join.join_operator) {
-                Some(JoinConstraint::Natural) => self.all_of_select(),
-                Some(JoinConstraint::Using(columns)) => {
-                    for column in columns.iter().filter_map(identifiers).flatten() {
-                        let name = self.fold(column);
-                        self.names.insert(name);
-                    }
-                }
-                _ => {}
-            }
+        let is_natural =
+            |join: &Join| matches!(constraint(&join.join_operator), Some(JoinConstraint::Natural));
+        if joins.iter().any(is_natural) {
+            self.all_of_select();
         }
     }
 
-    /// Every column of every relation in the FROM of the innermost SELECT.
+    /// Every column of what is still to be resolved of the innermost SELECT's FROM.
     pub fn all_of_select(&mut self) {
         if let Some(frame) = self.frames.last_mut() {
-            frame.reads_all = true;
+            *frame = true;
         }
     }
 
-    /// `alias.*`.
-    pub fn wildcard(&mut self, name: &ObjectName) {
-        if let Some(alias) = identifiers(name).and_then(|parts| parts.last().copied()) {
-            let alias = self.fold(alias);
-            self.whole.insert(alias);
-        }
-    }
-
-    /// A published relation, and the name that the query gives it.
-    pub fn place(&mut self, relation: &Relation, alias: &TableAlias) {
-        let renamed = !alias.columns.is_empty();
-        let alias = self.fold(&alias.name);
-        if renamed {
+    /// A published relation and the name that the query gives it. Returns the columns that may be meant, and one where
+    /// there is none: `SELECT count(*)` reads rows too.
+    pub fn place<'r>(&mut self, relation: &'r Relation, alias: &TableAlias) -> Vec<&'r Column> {
+        // Columns that got other names are not told apart.
+        let is_renamed = !alias.columns.is_empty();
+        let alias = self.dialect.fold(&alias.name).into_owned();
+        if is_renamed {
             self.opaque.insert(alias.clone());
         }
-        let place = Place {
+        let all = is_renamed || self.frames.last().copied().unwrap_or(true) || self.names.has_all_of(&alias);
+        let is_meant =
+            |column: &&Column| all || self.names.has(&alias, &self.dialect.published(&column.name));
+        let mut meant: Vec<&Column> = relation.columns.iter().filter(is_meant).collect();
+        self.columns.extend(meant.iter().map(|column| TouchedColumn {
             schema: relation.schema.clone(),
             relation: relation.name.clone(),
-            columns: relation.columns.iter().map(|column| column.name.clone()).collect(),
-            alias,
-            // Columns that got other names are not told apart.
-            reads_all: renamed || self.frames.is_empty(),
-        };
-        if let Some(frame) = self.frames.last_mut() {
-            frame.places.push(self.places.len());
+            column: column.name.clone(),
+        }));
+        if meant.is_empty() {
+            let plain = relation.columns.iter().find(|column| column.expression.is_none());
+            meant.extend(plain.or(relation.columns.first()));
         }
-        self.places.push(place);
+        let columns = relation.columns.iter().map(|column| column.name.clone()).collect();
+        self.places.push(Place { alias, columns });
+        meant
     }
 
     /// An alias of something else.
     pub fn other(&mut self, alias: &Ident) {
-        let alias = self.fold(alias);
+        let alias = self.dialect.fold(alias).into_owned();
         self.opaque.insert(alias);
     }
 
-    pub fn expression(&mut self, expr: &Expr) {
-        match expr {
-            Expr::Identifier(name) => {
-                let name = self.fold(name);
-                self.names.insert(name);
-            }
-            Expr::CompoundIdentifier(parts) => {
-                for pair in parts.windows(2) {
-                    let key = (self.fold(&pair[0]), self.fold(&pair[1]));
-                    self.qualified.entry(key).or_insert_with(|| pair[1].span);
-                }
-                // The first part may be a column whose fields the others are.
-                if let Some(first) = parts.first() {
-                    let first = self.fold(first);
-                    self.names.insert(first);
-                }
-            }
-            Expr::QualifiedWildcard(name, _) => self.wildcard(name),
-            Expr::Wildcard(_) => self.all_of_select(),
-            _ => {}
-        }
-    }
-
-    /// The columns, sorted, each once. Where the text is sent to a warehouse, `alias.column` must exist if the alias
-    /// can only mean published relations: PostgreSQL takes `alias.name` for a call `name(alias)` if there is no such
-    /// column.
-    pub fn finish(self) -> Result<Vec<TouchedColumn>, Refusal> {
-        let dialect = self.dialect;
-        if dialect.is_remote() {
+    /// The columns, sorted, each once, and the places. Where the text is sent to a warehouse, `alias.column` must exist if
+    /// the alias can only mean published relations: PostgreSQL takes `alias.name` for a call `name(alias)` if there is no
+    /// such column.
+    pub fn finish(self) -> Result<(Vec<TouchedColumn>, Vec<Place>), Refusal> {
+        if self.dialect.is_remote() {
             self.check_qualified()?;
         }
-        let mut columns = BTreeSet::new();
-        for place in &self.places {
-            // A relation's own name among the expressions is its whole row.
-            let all = place.reads_all || self.whole.contains(&place.alias) || self.is_whole_row(place);
-            for column in &place.columns {
-                let name = dialect.published(column);
-                let key = (place.alias.clone(), name.into_owned());
-                if all || self.names.contains(&key.1) || self.qualified.contains_key(&key) {
-                    columns.insert(TouchedColumn {
-                        schema: place.schema.clone(),
-                        relation: place.relation.clone(),
-                        column: column.clone(),
-                    });
-                }
-            }
-        }
-        Ok(columns.into_iter().collect())
-    }
-
-    fn is_whole_row(&self, place: &Place) -> bool {
-        self.names.contains(&place.alias) && !self.qualified.keys().any(|(alias, _)| *alias == place.alias)
+        Ok((self.columns.into_iter().collect(), self.places))
     }
 
     fn check_qualified(&self) -> Result<(), Refusal> {
@@ -217,10 +137,10 @@ impl Touched {
         for place in &self.places {
             by_alias.entry(&place.alias).or_default().push(place);
         }
-        for ((alias, column), span) in &self.qualified {
-            let Some(places) = by_alias.get(alias.as_str()) else { continue };
+        for (alias, column, span) in self.names.qualified() {
+            let Some(places) = by_alias.get(alias) else { continue };
             let has =
-                |place: &&Place| place.columns.iter().any(|name| self.dialect.published(name) == *column);
+                |place: &&Place| place.columns.iter().any(|name| self.dialect.published(name) == column);
             if self.opaque.contains(alias) || places.iter().any(has) {
                 continue;
             }
@@ -230,30 +150,8 @@ impl Touched {
                 help => help,
             };
             let message = format!("there is no column `{alias}.{column}`");
-            return Err(Refusal::new("unknown-column", message, help).at(*span));
+            return Err(Refusal::new("unknown-column", message, help).at(span));
         }
         Ok(())
-    }
-}
-
-fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
-    match operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint)
-        | JoinOperator::CrossJoin(constraint)
-        | JoinOperator::Semi(constraint)
-        | JoinOperator::LeftSemi(constraint)
-        | JoinOperator::RightSemi(constraint)
-        | JoinOperator::Anti(constraint)
-        | JoinOperator::LeftAnti(constraint)
-        | JoinOperator::RightAnti(constraint)
-        | JoinOperator::StraightJoin(constraint)
-        | JoinOperator::AsOf { constraint, .. } => Some(constraint),
-        _ => None,
     }
 }

@@ -1,13 +1,16 @@
 //! What can go wrong in a query, told to the caller in the caller's own terms.
 
+use std::collections::HashSet;
+
 use datafusion::arrow::error::ArrowError;
-use datafusion::common::SchemaError;
+use datafusion::common::{Column, SchemaError};
 use datafusion::error::DataFusionError;
 
 use super::growth::TooMuchGrowth;
 use super::pause::Over;
 use crate::config::SqlLimits;
 use crate::error::ErrorKind;
+use crate::guard::ApprovedSql;
 use crate::semantic::did_you_mean;
 use crate::warehouse::{RemoteError, remote_of};
 
@@ -73,6 +76,31 @@ impl QueryError {
         }
     }
 
+    /// As [`Self::from_engine`], of an error that came while `sql` was planned.
+    pub(super) fn from_planning(error: DataFusionError, sql: &ApprovedSql, limits: &SqlLimits) -> Self {
+        let DataFusionError::SchemaError(schema, _) = error.find_root() else {
+            return Self::from_engine(error, limits);
+        };
+        let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref() else {
+            return Self::from_engine(error, limits);
+        };
+        // The guard left out what the query does not name, which this one meant to.
+        let (mut names, mut aliases) = (Vec::new(), HashSet::new());
+        for column in valid_fields {
+            let alias = column.relation.as_ref().map(|relation| relation.table());
+            names.extend(
+                alias
+                    .filter(|alias| aliases.insert(*alias))
+                    .into_iter()
+                    .flat_map(|alias| sql.columns_behind(alias)),
+            );
+            names.push(column.name.as_str());
+        }
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(*name));
+        unknown_column(field, names)
+    }
+
     /// Sorts the engine's errors into those that the caller can mend and those that are ours.
     pub(super) fn from_engine(error: DataFusionError, limits: &SqlLimits) -> Self {
         if let Some(remote) = remote_of(&error) {
@@ -81,13 +109,7 @@ impl QueryError {
         match error.find_root() {
             DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
                 SchemaError::FieldNotFound { field, valid_fields } => {
-                    let names: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
-                    let mut help = did_you_mean(&field.name, names.iter().copied());
-                    if help.is_empty() && !names.is_empty() && names.len() <= 40 {
-                        help = format!("there are: {}", names.join(", "));
-                    }
-                    let help = if help.is_empty() { help } else { format!("; {help}") };
-                    Self::UnknownColumn { name: field.flat_name(), help }
+                    unknown_column(field, valid_fields.iter().map(|column| column.name.as_str()).collect())
                 }
                 other => Self::Plan { message: plain(&other.to_string()) },
             },
@@ -123,6 +145,15 @@ impl QueryError {
             _ => Self::Engine(Box::new(error)),
         }
     }
+}
+
+fn unknown_column(field: &Column, known: Vec<&str>) -> QueryError {
+    let mut help = did_you_mean(&field.name, known.iter().copied());
+    if help.is_empty() && !known.is_empty() && known.len() <= 40 {
+        help = format!("there are: {}", known.join(", "));
+    }
+    let help = if help.is_empty() { help } else { format!("; {help}") };
+    QueryError::UnknownColumn { name: field.flat_name(), help }
 }
 
 /// A value of a text file that is not of its column's type. The reader quotes the whole row, which the caller may not see.

@@ -10,6 +10,7 @@
 mod encode;
 mod error;
 mod growth;
+mod mended;
 mod pause;
 mod records;
 mod spill;
@@ -226,15 +227,15 @@ impl QueryEngine {
         }
         let list = MemoryCatalogProviderList::new();
         list.register_catalog(PHYSICAL_CATALOG.to_owned(), Arc::new(catalog));
-        let mut config = self.template.config().clone();
+        let mut state = self.template.clone();
+        state.register_catalog_list(Arc::new(list));
         if sql.is_capped() {
             // So many rows come seldom, and until then each scan below would ask for every row whether it is among the first.
-            config.options_mut().optimizer.enable_topk_dynamic_filter_pushdown = false;
+            state.config_mut().options_mut().optimizer.enable_topk_dynamic_filter_pushdown = false;
         }
-        Ok(SessionStateBuilder::new_from_existing(self.template.clone())
-            .with_config(config)
-            .with_catalog_list(Arc::new(list))
-            .build())
+        // What `now()` means.
+        state.mark_start_execution();
+        Ok(state)
     }
 }
 
@@ -291,7 +292,7 @@ async fn physical(
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
     // The session's own method would optimise once more.
     let made = state.query_planner().create_physical_plan(logical, state).await;
-    made.map_err(|error| QueryError::from_engine(error, limits))
+    made.and_then(mended::mended).map_err(|error| QueryError::from_engine(error, limits))
 }
 
 async fn plan(
@@ -299,7 +300,7 @@ async fn plan(
     sql: &ApprovedSql,
     limits: &SqlLimits,
 ) -> Result<LogicalPlan, QueryError> {
-    let failed = |error| QueryError::from_engine(error, limits);
+    let failed = |error| QueryError::from_planning(error, sql, limits);
     let statement = Statement::Statement(Box::new(sql.statement().clone()));
     let plan = state.statement_to_plan(statement).await.map_err(failed)?;
     state.optimize(&plan).map_err(failed)
@@ -322,6 +323,7 @@ fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
+        .with_optimizer_rules(mended::optimizer_rules())
         // After the rules that settle types.
         .with_analyzer_rule(Arc::new(BoundGrowth::new(limits.memory_pool_bytes)))
         .build()

@@ -1,7 +1,8 @@
 //! Limits and streams, on series of numbers: no relation, so that nothing but the engine is in play.
 
 use datafusion::arrow::array::AsArray;
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampNanosecondType};
+use datafusion::datasource::MemTable;
 use tokio::sync::oneshot;
 
 use super::*;
@@ -225,4 +226,110 @@ async fn bounded_functions_keep_their_names_types_and_nulls() {
     let grouped = "SELECT 'k' || (value % 2) AS k, count(*) AS n FROM range(0, 10) \
                    GROUP BY 'k' || (value % 2) HAVING max('k' || value) <> '' ORDER BY 'k' || (value % 2)";
     assert_eq!(run(&engine, grouped).await.unwrap().rows, 2);
+}
+
+/// Functions of which the engine has to be told something before it runs them, and one clock for the whole query.
+#[tokio::test]
+async fn a_query_has_one_now() {
+    let (engine, _folder) = engine(limits());
+    let before = chrono::Utc::now();
+    let sql = "SELECT CAST(now() AS TIMESTAMP) AS t, now() = current_timestamp AS same, current_date = CAST(now() AS DATE) AS day FROM range(0, 2)";
+    let result = run(&engine, sql).await.unwrap();
+    let batch = &result.batches[0];
+    let told = batch.column(0).as_primitive::<TimestampNanosecondType>();
+    assert_eq!(told.value(0), told.value(1));
+    assert!(told.value(0) >= before.timestamp_nanos_opt().unwrap());
+    assert!(batch.column(1).as_boolean().value(0) && batch.column(2).as_boolean().value(0));
+    // Each query has its own.
+    let later = run(&engine, sql).await.unwrap();
+    assert!(later.batches[0].column(0).as_primitive::<TimestampNanosecondType>().value(0) > told.value(0));
+}
+
+#[tokio::test]
+async fn an_unknown_column_is_told_with_those_that_the_query_could_have_named() {
+    let (engine, _folder) = engine(limits());
+    let mut namespace = Namespace::default();
+    let column = |name: &str| guard::Column { name: name.to_owned(), expression: None };
+    namespace.insert(guard::Relation {
+        schema: "air".to_owned(),
+        name: "flights".to_owned(),
+        source: Vec::new(),
+        columns: ["carrier", "dep_delay", "dest"].map(column).into(),
+        row_filter: None,
+        missing_scope: None,
+    });
+    let names = ["carrier", "dep_delay", "dest", "secret"];
+    let fields: Vec<Field> = names.iter().map(|name| Field::new(*name, DataType::Int64, true)).collect();
+    let told = async |sql: &str| {
+        let table = MemTable::try_new(Arc::new(Schema::new(fields.clone())), vec![vec![]]).unwrap();
+        let table: Arc<dyn TableProvider> = Arc::new(table);
+        let sql = guard::approve(sql, &namespace, Dialect::DataFusion, 10).unwrap();
+        let tables = vec![(("air".to_owned(), "flights".to_owned()), table)];
+        engine.run("c", &sql, tables).await.unwrap_err().to_string()
+    };
+    let message = told("SELECT carrier, dep_dely FROM flights").await;
+    assert_eq!(message, "there is no column `dep_dely`; did you mean `dep_delay`?");
+    let message = told("SELECT f.zzzz FROM flights f").await;
+    assert_eq!(message, "there is no column `f.zzzz`; there are: carrier, dep_delay, dest");
+    assert_eq!(told("SELECT secret FROM flights").await, message.replace("f.zzzz", "secret"));
+}
+
+async fn numbers(engine: &QueryEngine, sql: &str) -> Vec<i64> {
+    let result = run(engine, sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let column = |batch: &RecordBatch| {
+        arrow::compute::cast(batch.column(0), &DataType::Int64)
+            .unwrap()
+            .as_primitive::<Int64Type>()
+            .values()
+            .to_vec()
+    };
+    result.batches.iter().flat_map(column).collect()
+}
+
+/// M1.
+#[tokio::test]
+async fn a_recursion_reads_columns_that_nobody_else_reads() {
+    let (engine, _folder) = engine(limits());
+    let sql = "WITH RECURSIVE t AS (SELECT 1 k, 10 v UNION ALL SELECT 2, 20 FROM t WHERE k = 1) SELECT v FROM t ORDER BY v";
+    assert_eq!(numbers(&engine, sql).await, [10, 20]);
+    let sql = "WITH RECURSIVE fib AS (SELECT 1 AS n, 0 AS a, 1 AS b UNION ALL SELECT n + 1, b, a + b FROM fib WHERE n < 9) SELECT a FROM fib ORDER BY n";
+    assert_eq!(numbers(&engine, sql).await, [0, 1, 1, 2, 3, 5, 8, 13, 21]);
+    // In a subquery, beside a join that reads few columns of many, and one in the other.
+    let sql = "SELECT count(*) FROM range(0, 5) AS r(x) WHERE x IN (WITH RECURSIVE t AS (SELECT 1 AS a, 0 AS d UNION ALL SELECT t.a, t.d + 1 FROM t WHERE t.d < 2) SELECT d FROM t)";
+    assert_eq!(numbers(&engine, sql).await, [3]);
+    let sql = "WITH RECURSIVE t AS (SELECT 1 AS a, 0 AS d UNION ALL SELECT t.a + 1, t.d + 1 FROM t WHERE t.a < 3), \
+               u AS (SELECT 0 AS x, 1 AS y UNION ALL SELECT u.x + 1, u.y FROM u JOIN t ON t.a = u.y WHERE u.x < 3) \
+               SELECT u.x FROM u JOIN t ON t.d = u.x ORDER BY u.x";
+    assert_eq!(numbers(&engine, sql).await, [0, 1, 2]);
+}
+
+/// M2.
+#[tokio::test]
+async fn a_limit_of_distinct_rows_counts_each_once() {
+    let (engine, _folder) = engine(limits());
+    let sql = "WITH s(x) AS (SELECT * FROM (VALUES (0), (1), (2)) AS v ORDER BY 1 LIMIT 3), \
+               t AS (SELECT * FROM s UNION ALL SELECT * FROM s UNION ALL SELECT * FROM s) \
+               SELECT DISTINCT x FROM t ORDER BY x LIMIT ";
+    for (limit, expected) in
+        [("3", &[0, 1, 2][..]), ("2", &[0, 1]), ("2 OFFSET 1", &[1, 2]), ("9", &[0, 1, 2])]
+    {
+        assert_eq!(numbers(&engine, &format!("{sql}{limit}")).await, expected, "{limit}");
+    }
+    let sql = sql.replace(
+        "SELECT DISTINCT x FROM t ORDER BY x",
+        "SELECT x FROM t GROUP BY x HAVING count(*) = 3 ORDER BY x",
+    );
+    assert_eq!(numbers(&engine, &format!("{sql}3")).await, [0, 1, 2]);
+}
+
+/// M3.
+#[tokio::test]
+async fn distinct_rows_of_window_functions_have_a_limit() {
+    let (engine, _folder) = engine(limits());
+    let sql = "SELECT DISTINCT count(*) OVER (PARTITION BY value % 3) AS n, value % 3 AS k FROM range(0, 10)";
+    let mut found = numbers(&engine, sql).await;
+    found.sort_unstable();
+    assert_eq!(found, [3, 3, 4]);
+    assert_eq!(numbers(&engine, &format!("{sql} LIMIT 2")).await.len(), 2);
+    assert_eq!(numbers(&engine, "SELECT DISTINCT value % 3 AS k FROM range(0, 10) LIMIT 2").await.len(), 2);
 }

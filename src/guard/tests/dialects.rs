@@ -56,12 +56,12 @@ fn rule(sql: &str, dialect: Dialect) -> &'static str {
 #[test]
 fn a_secured_relation_has_the_names_that_its_warehouse_has() {
     assert_eq!(
-        sent("SELECT carrier FROM flights", Dialect::PostgreSql),
-        r#"SELECT carrier FROM (SELECT "carrier", dep_delay AS "delay", NULL AS "tail" FROM "PROD"."Ops"."FLIGHTS_V2" WHERE origin = 'JFK' LIMIT 9223372036854775807) AS "flights" LIMIT 11"#
+        sent("SELECT carrier, delay FROM flights", Dialect::PostgreSql),
+        r#"SELECT carrier, delay FROM (SELECT "carrier", dep_delay AS "delay" FROM "PROD"."Ops"."FLIGHTS_V2" WHERE origin = 'JFK' LIMIT 9223372036854775807) AS "flights" LIMIT 11"#
     );
     assert_eq!(
-        sent("SELECT carrier FROM flights", Dialect::Snowflake),
-        r#"SELECT carrier FROM (SELECT "CARRIER", dep_delay AS "DELAY", NULL AS "TAIL" FROM "PROD"."Ops"."FLIGHTS_V2" WHERE origin = 'JFK' LIMIT 9223372036854775807) AS "FLIGHTS" LIMIT 11"#
+        sent("SELECT carrier, delay FROM flights", Dialect::Snowflake),
+        r#"SELECT carrier, delay FROM (SELECT "CARRIER", dep_delay AS "DELAY" FROM "PROD"."Ops"."FLIGHTS_V2" WHERE origin = 'JFK' LIMIT 9223372036854775807) AS "FLIGHTS" LIMIT 11"#
     );
 }
 
@@ -236,6 +236,25 @@ fn the_columns_that_a_query_touches_are_told() {
             ["airlines.carrier"]
         );
     }
+    // A name that stands for several columns, or for them under another name.
+    for (dialect, sql) in [
+        (Dialect::PostgreSql, "SELECT a FROM airlines a WHERE a.name = 'x'"),
+        (Dialect::PostgreSql, "SELECT (SELECT count(a.*)) FROM airlines a"),
+        (Dialect::PostgreSql, "SELECT x.* FROM (airlines a CROSS JOIN (SELECT 1) t) AS x"),
+        (Dialect::PostgreSql, "SELECT x.name FROM (airlines a CROSS JOIN (SELECT 1) t) AS x"),
+        (Dialect::PostgreSql, "SELECT code FROM airlines AS a(code, label)"),
+        (Dialect::DataFusion, "SELECT code FROM airlines AS a(code, label)"),
+        (Dialect::DataFusion, "SELECT 1 FROM region, airlines WHERE (SELECT count(airlines.*)) > 1"),
+        (Dialect::Snowflake, "SELECT count(airlines.*) FROM airlines"),
+        (Dialect::Snowflake, "SELECT 1 FROM airlines WHERE object_construct(*) IS NOT NULL"),
+        (Dialect::Snowflake, "SELECT name FROM airlines UNPIVOT (v FOR k IN (carrier)) u"),
+    ] {
+        let told = touched(sql, dialect);
+        assert!(
+            ["airlines.carrier", "airlines.name"].iter().all(|column| told.iter().any(|t| t == column)),
+            "{sql}: {told:?}"
+        );
+    }
     // A whole row is all of it.
     assert_eq!(
         touched("SELECT row_to_json(a) FROM airlines a", Dialect::PostgreSql),
@@ -262,4 +281,32 @@ fn an_unknown_column_gets_suggestions_from_permitted_ones_alone() {
         approve(&sql, &shop(), Dialect::PostgreSql, 10).unwrap_err().to_string().replace(column, "x")
     };
     assert_eq!(told("ssn"), told("zzq"));
+}
+
+#[test]
+fn a_secured_relation_has_what_the_query_can_mean_and_no_more() {
+    let secured = |sql: &str, dialect: Dialect| {
+        let sent =
+            approve(sql, &shop(), dialect, 10).unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}")).sql();
+        let (_, rest) = sent.split_once("(SELECT \"").unwrap();
+        rest.split_once(" FROM").unwrap().0.replace('"', "").to_lowercase()
+    };
+    for dialect in DIALECTS {
+        for (sql, columns) in [
+            ("SELECT name FROM airlines", "name"),
+            ("SELECT a.NAME FROM airlines a", "name"),
+            ("SELECT air.airlines.name FROM air.airlines", "name"),
+            // Rows are counted by some column.
+            ("SELECT count(*) FROM airlines", "carrier"),
+            ("SELECT EXISTS (SELECT 1 FROM airlines)", "carrier"),
+            ("SELECT 1 FROM airlines ORDER BY name", "name"),
+            ("SELECT 1 FROM airlines GROUP BY carrier, name HAVING max(name) > 'x'", "carrier, name"),
+            ("SELECT sum(1) OVER (PARTITION BY name) AS n FROM airlines", "name"),
+            ("SELECT 1 FROM airlines a JOIN region r ON r.r_name = a.name", "name"),
+            ("SELECT 1 FROM airlines a WHERE EXISTS (SELECT 1 FROM region WHERE r_name = a.name)", "name"),
+            ("SELECT * FROM airlines", "carrier, name"),
+        ] {
+            assert_eq!(secured(sql, dialect), columns, "{sql}");
+        }
+    }
 }
