@@ -294,8 +294,9 @@ impl Engine {
                 let warehouse = self.warehouses.get(&name)?;
                 let remote = warehouse.remote().ok_or(EngineError::Interrupted)?;
                 let query = self.remote_query(context, &approved.sql);
-                let schema = remote.describe(query.clone()).await.map_err(QueryError::from)?;
-                let rows = remote.estimate(query).await.map_err(QueryError::from)?;
+                let failed = |error| QueryError::from_warehouse(error, &approved.sql);
+                let schema = remote.describe(query.clone()).await.map_err(failed)?;
+                let rows = remote.estimate(query).await.map_err(failed)?;
                 let fields = schema.fields().iter();
                 let columns =
                     fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect();

@@ -197,10 +197,13 @@ async fn row_filters_masks_and_clearances_hold_in_the_warehouse_as_they_do_here(
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{sql}: {error}");
         let column = sql.split(' ').nth(1).unwrap();
         // One that is hidden looks as one that is not there.
-        assert_eq!(
-            error.to_string().replace(column, "x"),
-            "the warehouse does not take the query: column \"x\" does not exist"
-        );
+        assert_eq!(error.to_string().replace(column, "x"), "there is no column `x`");
+    }
+    // What the query could have named is suggested, though it is not sent along.
+    for sql in ["SELECT amuont FROM shop.orders", "SELECT id FROM shop.orders AS o ORDER BY amuont"] {
+        let error = place.engine.sql_run(&reader, sql, on("pg")).await.unwrap_err().to_string();
+        assert_eq!(error, "there is no column `amuont`; did you mean `amount`?");
+        assert_eq!(place.engine.sql_check_with(&reader, sql, on("pg")).await.unwrap_err().to_string(), error);
     }
     // Nothing of the filter shows, not even by an error of what the caller computes.
     let oracle = "SELECT count(*) AS n FROM shop.partners WHERE 1 / (id - 1) < 5";

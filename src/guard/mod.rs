@@ -120,7 +120,12 @@ impl ApprovedSql {
         &self.columns
     }
 
-    /// All that the query could read of the relations that it calls `alias`, in whatever place: for messages.
+    /// All columns that the query could read, one after the other: for messages.
+    pub fn known_columns(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().flat_map(|place| place.columns.iter().map(String::as_str))
+    }
+
+    /// Those of the relations that it calls `alias`, in whatever place.
     pub fn columns_behind<'a>(&'a self, alias: &'a str) -> impl Iterator<Item = &'a str> {
         let places = self.places.iter().filter(move |place| place.alias == alias);
         places.flat_map(|place| place.columns.iter().map(String::as_str))

@@ -76,6 +76,17 @@ impl QueryError {
         }
     }
 
+    /// What a warehouse said of `sql`.
+    pub fn from_warehouse(error: RemoteError, sql: &ApprovedSql) -> Self {
+        let RemoteError::UnknownColumn { name } = &error else { return Self::Remote(error) };
+        let column = name.rsplit('.').next().unwrap_or_default().trim_matches('"').to_lowercase();
+        let help = match did_you_mean(&column, sql.known_columns()) {
+            help if help.is_empty() => help,
+            help => format!("; {help}"),
+        };
+        Self::UnknownColumn { name: name.clone(), help }
+    }
+
     /// As [`Self::from_engine`], of an error that came while `sql` was planned.
     pub(super) fn from_planning(error: DataFusionError, sql: &ApprovedSql, limits: &SqlLimits) -> Self {
         let DataFusionError::SchemaError(schema, _) = error.find_root() else {

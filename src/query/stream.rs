@@ -312,7 +312,10 @@ impl Job {
         let limits = &self.limits;
         let failed = |error| Stop::Failed(QueryError::from_engine(error, limits));
         let mut stream = match &mut self.source {
-            Source::Warehouse(whole) => whole.await.map_err(QueryError::from)?,
+            Source::Warehouse(whole) => {
+                let sql = &self.sql;
+                whole.await.map_err(|error| QueryError::from_warehouse(error, sql))?
+            }
             Source::Session(state) => {
                 let logical = super::plan(state, &self.sql, limits).await?;
                 let physical = super::physical(state, &logical, limits).await?;

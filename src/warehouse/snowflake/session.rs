@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use snowflake_api::connection::{Connection, QueryType};
 use tokio::sync::Mutex;
 
+use super::super::error::unknown_column;
 use super::super::{QueryTag, RemoteError, RemoteSql};
 use super::key_pair;
 use super::settings::{Account, Secret};
@@ -280,7 +281,10 @@ fn told(code: &str, state: &str, message: &str, seconds: u64) -> RemoteError {
         {
             let line = message.lines().find(|line| line.contains("identifier") || line.contains("column"));
             let text = line.or_else(|| message.lines().next()).unwrap_or_default();
-            RemoteError::Statement { message: text.trim().chars().take(300).collect() }
+            let column = unknown_column(text, "invalid identifier '(.+)'");
+            column.unwrap_or_else(|| RemoteError::Statement {
+                message: text.trim().chars().take(300).collect(),
+            })
         }
         _ => RemoteError::Failed,
     }
@@ -304,7 +308,7 @@ mod tests {
             "42000",
             "SQL compilation error: error line 1 at position 7\ninvalid identifier 'NOCOL'",
         );
-        assert!(name.to_string().contains("NOCOL"), "{name}");
+        assert_eq!(name.to_string(), "there is no column `NOCOL`");
         let table = told("002003", "42S02", "Object 'SECRET.T' does not exist or not authorized.");
         assert!(!table.to_string().contains("SECRET"), "{table}");
         assert_eq!(told("000630", "57014", ""), RemoteError::Timeout { seconds: 7 });
