@@ -132,9 +132,7 @@ impl Problem {
     /// The problem that an engine error is for its caller; what only the log may see goes there.
     pub fn of(request_id: &str, error: &EngineError) -> Self {
         let kind = error.kind();
-        if matches!(kind, ErrorKind::Internal | ErrorKind::Unavailable) {
-            log_chain(request_id, error);
-        }
+        error.log(request_id);
         let mut problem = Self::new(kind, error.public(), request_id);
         problem.required_scope = error.missing_scope();
         problem.rule = error.refusal().map(|refusal| refusal.rule.to_owned());
@@ -185,16 +183,6 @@ impl ApiError {
             ErrorKind::Timeout | ErrorKind::UpstreamTimeout => Self::Timeout(problem),
         }
     }
-}
-
-fn log_chain(request_id: &str, error: &EngineError) {
-    let mut cause = String::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        cause.push_str(&format!(": {inner}"));
-        source = inner.source();
-    }
-    tracing::error!(request_id, kind = error.kind().as_str(), "{error}{cause}");
 }
 
 /// A problem outside the documented operations.

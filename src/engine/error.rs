@@ -201,6 +201,16 @@ impl EngineError {
         }
     }
 
+    /// Writes what is not the caller's to mend into the log, with its causes, which the caller is not told.
+    pub fn log(&self, request_id: &str) {
+        if !matches!(self.kind(), ErrorKind::Internal | ErrorKind::Unavailable) {
+            return;
+        }
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        tracing::error!(request_id, kind = self.kind().as_str(), "{self}{causes}");
+    }
+
     /// What the caller is told: the display text, but for failures below the operation, whose texts name files and hosts
     /// that only operators may see. Those go to the log.
     pub fn public(&self) -> String {

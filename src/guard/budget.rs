@@ -46,6 +46,21 @@ impl Budget {
     }
 }
 
+/// `left IS [NOT] DISTINCT FROM right`, which ends before AND. The parser itself takes all that follows for the right side
+/// (<https://github.com/apache/datafusion-sqlparser-rs/pull/2436>).
+fn distinct_from(parser: &mut Parser, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+    type Make = fn(Box<Expr>, Box<Expr>) -> Expr;
+    let make: Make = if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+        Expr::IsDistinctFrom
+    } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+        Expr::IsNotDistinctFrom
+    } else {
+        return None;
+    };
+    let right = parser.parse_subexpr(precedence);
+    Some(right.map(|right| make(Box::new(left.clone()), Box::new(right))))
+}
+
 macro_rules! as_inside {
     ($($name:ident)*) => {
         $(fn $name(&self) -> bool {
@@ -152,7 +167,10 @@ impl Dialect for Budget {
         expr: &Expr,
         precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
-        self.inner.parse_infix(parser, expr, precedence)
+        match distinct_from(parser, expr, self.prec_value(Precedence::Is)) {
+            Some(parsed) => Some(parsed),
+            None => self.inner.parse_infix(parser, expr, precedence),
+        }
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {

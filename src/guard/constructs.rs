@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
-    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor,
-    TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
+    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Spanned,
+    TableAlias, TableFactor, TableWithJoins, Value, ValueWithSpan, Visit, Visitor,
 };
 
 use super::calls::{is_engine_function, last};
@@ -185,7 +185,16 @@ impl Constructs {
             return self.too_deep();
         }
         match expr {
-            SetExpr::SetOperation { left, right, .. } => {
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
+                let keeps = matches!(set_quantifier, SetQuantifier::All | SetQuantifier::AllByName);
+                if keeps && *op != SetOperator::Union && self.dialect == Dialect::DataFusion {
+                    // <https://github.com/apache/datafusion/issues/12955>, 12956.
+                    return refuse(
+                        "construct",
+                        format!("{op} ALL does not count rows that come several times"),
+                        "leave out ALL, or tell equal rows apart with row_number()",
+                    );
+                }
                 self.body(left, depth + 1)?;
                 self.body(right, depth + 1)
             }
@@ -293,6 +302,21 @@ impl Constructs {
             JoinOperator::AsOf { constraint, .. } if self.dialect == Dialect::Snowflake => constraint,
             _ => return unless(false, "this kind of join"),
         };
+        let keeps_right = matches!(
+            join.join_operator,
+            JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
+        );
+        if keeps_right
+            && matches!(constraint, JoinConstraint::Using(_) | JoinConstraint::Natural)
+            && self.dialect == Dialect::DataFusion
+        {
+            // The engine takes the left one for both: <https://github.com/apache/datafusion/issues/22881>.
+            return refuse(
+                "construct",
+                "RIGHT and FULL JOIN with USING or NATURAL are not supported",
+                "write ON a.key = b.key, and coalesce(a.key, b.key) where the key is meant",
+            );
+        }
         match constraint {
             JoinConstraint::Using(columns) => {
                 unless(columns.iter().all(|column| column.0.len() == 1), "a qualified name in USING")

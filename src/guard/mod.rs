@@ -29,6 +29,7 @@ mod sizes;
 mod tokens;
 mod touched;
 mod types;
+mod using;
 
 use datafusion::sql::sqlparser::ast::{SetExpr, Statement};
 

@@ -7,16 +7,16 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Cte, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select, SelectItem,
+    Cte, Expr, FunctionArg, FunctionArgExpr, Ident, LimitClause, ObjectName, Query, Select, SelectItem,
     SelectItemQualifiedWildcardKind, SetExpr, SetOperator, TableFactor, Value, VisitMut, VisitorMut, With,
 };
 
 use super::dialect::{Dialect, quoted};
 use super::names::Names;
 use super::namespace::{Column, Namespace, Relation, identifiers};
-use super::secured::{named, secured};
+use super::secured::{all_rows, first_named, named, secured};
 use super::touched::{Place, Touched, TouchedColumn};
-use super::{Refusal, calls};
+use super::{Refusal, calls, using};
 use crate::semantic::did_you_mean;
 
 /// Calls of table functions in one query.
@@ -102,6 +102,14 @@ impl VisitorMut for Rewrite<'_> {
     type Break = Box<Refusal>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Step {
+        if self.dialect == Dialect::DataFusion
+            && let Some(LimitClause::LimitOffset { limit: limit @ None, offset: Some(_), .. }) =
+                &mut query.limit_clause
+        {
+            // Where an order has an OFFSET and no LIMIT the engine may forget the order:
+            // <https://github.com/apache/datafusion/issues/23534>.
+            *limit = Some(all_rows());
+        }
         let mut with = query.with.take();
         self.scopes.push(HashSet::new());
         if let Some(with) = &mut with {
@@ -112,6 +120,9 @@ impl VisitorMut for Rewrite<'_> {
                     false => VisitMut::visit(&mut cte.query, self)?,
                 }
                 self.add_to_scope(&cte.alias.name);
+                if with.recursive && self.dialect == Dialect::DataFusion {
+                    first_named(cte);
+                }
                 if self.dialect.is_remote() {
                     cte.alias.name = quoted(cte_name(&self.dialect.fold(&cte.alias.name)));
                 }
@@ -241,8 +252,11 @@ impl VisitorMut for Rewrite<'_> {
         ControlFlow::Continue(())
     }
 
-    fn post_visit_select(&mut self, _: &mut Select) -> Step {
+    fn post_visit_select(&mut self, select: &mut Select) -> Step {
         self.touched.leave();
+        if self.dialect == Dialect::DataFusion {
+            using::qualify(select);
+        }
         ControlFlow::Continue(())
     }
 }

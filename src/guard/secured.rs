@@ -2,8 +2,8 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, LimitClause, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr, TableAlias,
-    TableFactor, TableWithJoins, Value,
+    Cte, Expr, GroupByExpr, LimitClause, ObjectName, Query, Select, SelectFlavor, SelectItem, SetExpr,
+    TableAlias, TableFactor, TableWithJoins, Value, Values, WildcardAdditionalOptions,
 };
 
 use super::dialect::{Dialect, quoted};
@@ -36,7 +36,33 @@ pub(super) fn secured(
         _ => relation.source.iter().map(quoted).collect(),
     };
     let physical = ObjectName::from(physical);
-    let select = Select {
+    let selection = relation.row_filter.clone();
+    let select = select(projection, table(physical), selection);
+    let limit = relation.row_filter.is_some().then(barrier);
+    let subquery = Box::new(query(SetExpr::Select(Box::new(select)), limit));
+    TableFactor::Derived { lateral: false, subquery, alias, sample: None }
+}
+
+/// `WITH RECURSIVE t (a, b) AS (first UNION …)` with the names in its first half, `SELECT * FROM (first) AS t (a, b)`: the
+/// embedded engine gives them to the whole alone, so that the second half does not find them
+/// (<https://github.com/apache/datafusion/issues/23097>).
+pub(super) fn first_named(cte: &mut Cte) {
+    let SetExpr::SetOperation { left, .. } = cte.query.body.as_mut() else { return };
+    let columns = std::mem::take(&mut cte.alias.columns);
+    if columns.is_empty() {
+        return;
+    }
+    let any =
+        Box::new(SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows: Vec::new() }));
+    let subquery = Box::new(query(*std::mem::replace(left, any), None));
+    let alias = TableAlias { explicit: true, name: cte.alias.name.clone(), columns, at: None };
+    let first = TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None };
+    let all = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
+    **left = SetExpr::Select(Box::new(select(all, first, None)));
+}
+
+fn select(projection: Vec<SelectItem>, relation: TableFactor, selection: Option<Expr>) -> Select {
+    Select {
         select_token: AttachedToken::empty(),
         optimizer_hints: Vec::new(),
         distinct: None,
@@ -46,10 +72,10 @@ pub(super) fn secured(
         projection,
         exclude: None,
         into: None,
-        from: vec![TableWithJoins { relation: table(physical), joins: Vec::new() }],
+        from: vec![TableWithJoins { relation, joins: Vec::new() }],
         lateral_views: Vec::new(),
         prewhere: None,
-        selection: relation.row_filter.clone(),
+        selection,
         connect_by: Vec::new(),
         group_by: GroupByExpr::Expressions(Vec::new(), Vec::new()),
         cluster_by: Vec::new(),
@@ -61,20 +87,22 @@ pub(super) fn secured(
         window_before_qualify: false,
         value_table_mode: None,
         flavor: SelectFlavor::Standard,
-    };
-    let subquery = Query {
+    }
+}
+
+fn query(body: SetExpr, limit_clause: Option<LimitClause>) -> Query {
+    Query {
         with: None,
-        body: Box::new(SetExpr::Select(Box::new(select))),
+        body: Box::new(body),
         order_by: None,
-        limit_clause: relation.row_filter.is_some().then(barrier),
+        limit_clause,
         fetch: None,
         locks: Vec::new(),
         for_clause: None,
         settings: None,
         format_clause: None,
         pipe_operators: Vec::new(),
-    };
-    TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias, sample: None }
+    }
 }
 
 /// A limit that cuts nothing, and that no engine moves a condition below: the caller's own conditions are evaluated on
@@ -85,8 +113,12 @@ pub(super) fn secured(
 /// another name; a stronger one takes a view with `security_barrier`). Snowflake documents secure views alone for this:
 /// in plain SQL a LIMIT, which no condition may be moved below without changing the result, is what there is.
 fn barrier() -> LimitClause {
-    let rows = Expr::Value(Value::Number(i64::MAX.to_string(), false).with_empty_span());
-    LimitClause::LimitOffset { limit: Some(rows), offset: None, limit_by: Vec::new() }
+    LimitClause::LimitOffset { limit: Some(all_rows()), offset: None, limit_by: Vec::new() }
+}
+
+/// More rows than there are.
+pub(super) fn all_rows() -> Expr {
+    Expr::Value(Value::Number(i64::MAX.to_string(), false).with_empty_span())
 }
 
 /// An alias without columns.

@@ -6,30 +6,152 @@
 //! between the two halves of the aggregation, where groups still come several times. Rows are lost.
 //! M3 <https://github.com/apache/datafusion/issues/25350>: `SELECT DISTINCT` over a window function fails below a limit,
 //! which the guard gives to every query.
+//! M4 <https://github.com/apache/datafusion/issues/23027>: `ORDER BY` loses keys that are thought to follow from those before.
+//! M5 <https://github.com/apache/datafusion/issues/15734>: `GROUP BY` of constants has a group though there is no row.
+//! M6 <https://github.com/apache/datafusion/issues/23626>: `DISTINCT` is left out over what was grouped below an outer join.
+//! M7 <https://github.com/apache/datafusion/issues/23440>: groups whose least or greatest value is null are not among the
+//! first.
+//! M8 <https://github.com/apache/datafusion/issues/23103>: `NOT IN` does not see the nulls of its subquery, which a filter
+//! made while the query runs has taken away.
+//! M9 <https://github.com/apache/datafusion/issues/22901>: `= ANY`, and IN and EXISTS below OR, may fail while projections
+//! are moved. They are planned once more and stay where they are.
 
+use std::borrow::Cow;
 use std::fmt::Formatter;
 use std::sync::Arc;
 
 use datafusion::common::DFSchemaRef;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
+};
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
-use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::limit::LocalLimitExec;
 
-/// The engine's rules, with M1.
-pub(super) fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let whole = WholeRecursion(OptimizeProjections::new());
-    let name = whole.0.name().to_owned();
-    let mut rules = Optimizer::new().rules;
-    let whole: Arc<dyn OptimizerRule + Send + Sync> = Arc::new(whole);
-    for rule in rules.iter_mut().filter(|rule| rule.name() == name) {
-        *rule = whole.clone();
+type Rule = Arc<dyn OptimizerRule + Send + Sync>;
+
+/// The engine's rules, with M1 and M4 to M6.
+pub(super) fn optimizer_rules() -> Vec<Rule> {
+    let mended = |rule: Rule| -> Vec<Rule> {
+        match rule.name() {
+            "optimize_projections" => vec![Arc::new(WholeRecursion(OptimizeProjections::new()))],
+            "eliminate_duplicated_expr" => vec![Arc::new(AllSortKeys(rule))],
+            "eliminate_group_by_constant" => vec![Arc::new(SomeGroups(rule))],
+            "replace_distinct_aggregate" => vec![Arc::new(AlwaysDistinct), rule],
+            _ => vec![rule],
+        }
+    };
+    Optimizer::new().rules.into_iter().flat_map(mended).collect()
+}
+
+/// M7.
+pub(super) fn settings(options: &mut ConfigOptions) {
+    options.optimizer.enable_topk_aggregation = false;
+}
+
+/// What runs, of an optimised plan.
+pub(super) async fn physical(state: &SessionState, logical: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    let is_null_aware =
+        logical.exists(|node| Ok(matches!(node, LogicalPlan::Join(join) if join.null_aware)))?;
+    let mut state = Cow::Borrowed(state);
+    if is_null_aware {
+        // M8: without filters that joins make.
+        state.to_mut().config_mut().options_mut().optimizer.enable_join_dynamic_filter_pushdown = false;
     }
-    rules
+    // The session's own method would optimise the logical plan once more.
+    let planner = state.query_planner().clone();
+    match planner.create_physical_plan(logical, &state).await {
+        Ok(plan) => mended(plan),
+        Err(DataFusionError::Context(rule, _)) if rule == PUSHDOWN => {
+            // M9
+            let rules =
+                state.physical_optimizers().iter().filter(|rule| rule.name() != PUSHDOWN).cloned().collect();
+            let plain = SessionStateBuilder::new_from_existing(state.into_owned());
+            let plain = plain.with_physical_optimizer_rules(rules).build();
+            mended(planner.create_physical_plan(logical, &plain).await?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The rule of the physical optimiser that fails on mark joins.
+const PUSHDOWN: &str = "ProjectionPushdown";
+
+/// M4.
+#[derive(Debug)]
+struct AllSortKeys(Rule);
+
+impl OptimizerRule for AllSortKeys {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match plan {
+            LogicalPlan::Sort(_) => Ok(Transformed::no(plan)),
+            other => self.0.rewrite(other, config),
+        }
+    }
+}
+
+/// M5: left alone where nothing would be left to group by.
+#[derive(Debug)]
+struct SomeGroups(Rule);
+
+impl OptimizerRule for SomeGroups {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.0.apply_order()
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Aggregate(aggregate)
+                if !aggregate.group_expr.iter().any(|expr| expr.any_column_refs()) =>
+            {
+                Ok(Transformed::no(plan))
+            }
+            _ => self.0.rewrite(plan, config),
+        }
+    }
+}
+
+/// M6.
+#[derive(Debug)]
+struct AlwaysDistinct;
+
+impl OptimizerRule for AlwaysDistinct {
+    fn name(&self) -> &str {
+        "always_distinct"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match plan {
+            LogicalPlan::Distinct(Distinct::All(input)) if !input.schema().fields().is_empty() => {
+                let columns = input.schema().columns().into_iter().map(Expr::Column).collect();
+                let grouped = Aggregate::try_new(input, columns, Vec::new())?;
+                Ok(Transformed::yes(LogicalPlan::Aggregate(grouped)))
+            }
+            other => Ok(Transformed::no(other)),
+        }
+    }
 }
 
 /// Drops columns within the two terms of a recursive query as it does elsewhere, and none between it and what reads it.
@@ -109,7 +231,7 @@ impl UserDefinedLogicalNodeCore for Hidden {
 }
 
 /// M2 and M3, after the engine's optimiser.
-pub(super) fn mended(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+fn mended(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let plan = plan.transform_up(|node| {
         let Some(aggregate) = node.downcast_ref::<AggregateExec>() else { return Ok(Transformed::no(node)) };
         let limit = aggregate.limit_options();

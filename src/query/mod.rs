@@ -28,6 +28,7 @@ use datafusion::catalog::{
     MemorySchemaProvider, SchemaProvider,
 };
 use datafusion::datasource::TableProvider;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -290,9 +291,11 @@ async fn physical(
     logical: &LogicalPlan,
     limits: &SqlLimits,
 ) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-    // The session's own method would optimise once more.
-    let made = state.query_planner().create_physical_plan(logical, state).await;
-    made.and_then(mended::mended).map_err(|error| QueryError::from_engine(error, limits))
+    mended::physical(state, logical).await.map_err(|error| match error.find_root() {
+        // Such a message may show the plan, with what the caller may not see.
+        DataFusionError::Plan(_) => QueryError::Engine(Box::new(error)),
+        _ => QueryError::from_engine(error, limits),
+    })
 }
 
 async fn plan(
@@ -311,6 +314,7 @@ fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(PHYSICAL_CATALOG, "none")
         .with_information_schema(false);
+    mended::settings(config.options_mut());
     config.options_mut().sql_parser.dialect = datafusion::config::Dialect::Generic;
     // Text as Utf8 rather than Utf8View: every client of Arrow IPC and Parquet reads it.
     config.options_mut().execution.parquet.schema_force_view_types = false;

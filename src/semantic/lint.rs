@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Expr, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Visit, Visitor, visit_expressions};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -356,10 +356,28 @@ pub fn parse_expression(text: &str) -> Result<Expr, String> {
         .try_with_sql(text)
         .map_err(|error| error.to_string())?;
     let expr = parser.parse_expr().map_err(|error| error.to_string())?;
+    if has_wide_distinct(&expr) {
+        return Err("`IS DISTINCT FROM` before AND or OR needs parentheses around it".to_owned());
+    }
     match parser.peek_token().token {
         datafusion::sql::sqlparser::tokenizer::Token::EOF => Ok(expr),
         token => Err(format!("unexpected `{token}` after the expression")),
     }
+}
+
+/// Whether the parser took what follows the right side of an `IS [NOT] DISTINCT FROM` for a part of it
+/// (<https://github.com/apache/datafusion-sqlparser-rs/pull/2436>).
+fn has_wide_distinct(expr: &Expr) -> bool {
+    let walked = visit_expressions(expr, |expr| match expr {
+        Expr::IsDistinctFrom(_, right) | Expr::IsNotDistinctFrom(_, right) => match right.as_ref() {
+            Expr::BinaryOp { op: BinaryOperator::And | BinaryOperator::Or | BinaryOperator::Xor, .. } => {
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        },
+        _ => ControlFlow::Continue(()),
+    });
+    walked.is_break()
 }
 
 /// The columns an expression names: `(qualifier, column)`, in order, with repetition.

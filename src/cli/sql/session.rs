@@ -116,6 +116,7 @@ impl Session {
                 }
             };
             let result = result.map_err(|error| {
+                error.log("steward sql");
                 remark(&problem::render(&error, name, text));
                 CliError::Told
             })?;

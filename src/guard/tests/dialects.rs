@@ -1,5 +1,7 @@
 //! What differs between the dialects: names, the secured form, literals, and what is sent.
 
+use datafusion::sql::sqlparser::ast::Expr;
+
 use super::super::*;
 use super::corpus::{DIALECTS, namespace as shop};
 use crate::semantic::parse_expression;
@@ -308,5 +310,48 @@ fn a_secured_relation_has_what_the_query_can_mean_and_no_more() {
         ] {
             assert_eq!(secured(sql, dialect), columns, "{sql}");
         }
+    }
+}
+
+#[test]
+fn is_distinct_from_ends_before_and() {
+    for dialect in DIALECTS {
+        for (sql, operators) in [
+            ("SELECT 1 FROM airlines WHERE name IS NOT DISTINCT FROM 'x' AND carrier = 'y'", "AND"),
+            ("SELECT 1 FROM airlines WHERE name IS DISTINCT FROM carrier OR carrier = 'y'", "OR"),
+            (
+                "SELECT 1 FROM airlines WHERE carrier = 'y' AND name IS DISTINCT FROM 'x' OR carrier = 'z'",
+                "OR",
+            ),
+        ] {
+            let approved = approve(sql, &shop(), dialect, 10).unwrap();
+            let Statement::Query(query) = approved.statement() else { panic!("{sql}") };
+            let SetExpr::Select(select) = query.body.as_ref() else { panic!("{sql}") };
+            let Some(Expr::BinaryOp { op, .. }) = &select.selection else {
+                panic!("{sql}: {:?}", select.selection)
+            };
+            assert_eq!(op.to_string(), operators, "{sql}");
+        }
+    }
+    // Where the parser is used as it is, it has to be told.
+    assert!(parse_expression("a IS DISTINCT FROM 1 AND b = 2").is_err());
+    assert!(parse_expression("(a IS DISTINCT FROM 1) AND b = 2").is_ok());
+    assert!(parse_expression("b = 2 AND a IS NOT DISTINCT FROM 1").is_ok());
+}
+
+#[test]
+fn what_the_embedded_engine_gets_wrong_is_refused_there_with_a_way_out() {
+    for (sql, help) in [
+        ("SELECT carrier FROM flights FULL JOIN airlines USING (carrier)", "coalesce"),
+        ("SELECT carrier FROM flights NATURAL RIGHT JOIN airlines", "coalesce"),
+        ("SELECT carrier FROM flights EXCEPT ALL SELECT carrier FROM airlines", "row_number"),
+        (
+            "SELECT 1 FROM (SELECT carrier FROM flights INTERSECT ALL SELECT carrier FROM airlines) AS t",
+            "row_number",
+        ),
+    ] {
+        let refusal = approve(sql, &shop(), Dialect::DataFusion, 10).unwrap_err();
+        assert!(refusal.rule == "construct" && refusal.help.contains(help), "{sql}: {refusal:?}");
+        approve(sql, &shop(), Dialect::PostgreSql, 10).unwrap_or_else(|refusal| panic!("{sql}: {refusal:?}"));
     }
 }
