@@ -338,7 +338,7 @@ async fn distinct_rows_of_window_functions_have_a_limit() {
 #[tokio::test]
 async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
     let (engine, _folder) = engine(limits());
-    let cases: [(&str, &[i64]); 16] = [
+    let cases: [(&str, &[i64]); 21] = [
         // M4: the second key decides.
         (
             "SELECT month FROM (SELECT CASE WHEN month < 4 THEN 1 ELSE 2 END AS half, month, count(*) AS n \
@@ -370,6 +370,27 @@ async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
             &[0],
         ),
         ("SELECT count(*) FROM range(0, 9) WHERE value NOT IN (SELECT value FROM range(0, 3))", &[6]),
+        // M10
+        (
+            "SELECT count(*) FROM range(0, 9) WHERE value = 8 OR value NOT IN (SELECT nullif(value, 1) FROM range(0, 3))",
+            &[1],
+        ),
+        (
+            "SELECT count(*) FROM range(0, 9) WHERE value = 8 OR value NOT IN (SELECT value FROM range(0, 3))",
+            &[6],
+        ),
+        (
+            "SELECT count(*) FROM range(0, 9) WHERE value = 8 OR nullif(value, 5) NOT IN (SELECT value FROM range(0, 3))",
+            &[5],
+        ),
+        (
+            "SELECT count(*) FROM range(0, 9) WHERE value = 8 OR nullif(value, 5) NOT IN (SELECT value FROM range(0, 3) WHERE value > 7)",
+            &[9],
+        ),
+        (
+            "SELECT count(*) FROM range(0, 9) WHERE value > 2 AND (value = 8 OR value NOT IN (SELECT nullif(value, 1) FROM range(0, 3)))",
+            &[1],
+        ),
         // M9
         (
             "SELECT a.value FROM range(0, 9) AS a JOIN range(0, 9) AS b ON a.value = b.value \
