@@ -18,7 +18,7 @@
 //! M10 <https://github.com/apache/datafusion/issues/25336>: `NOT IN` below OR takes nulls for values that are not equal.
 
 use std::borrow::Cow;
-use std::fmt::Formatter;
+use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
@@ -32,7 +32,6 @@ use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, Extension, Filter, LogicalPlan, LogicalPlanBuilder,
     Operator, Subquery, UserDefinedLogicalNodeCore, col, lit, scalar_subquery,
 };
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
@@ -44,9 +43,9 @@ type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 pub(super) fn optimizer_rules() -> Vec<Rule> {
     let mended = |rule: Rule| -> Vec<Rule> {
         match rule.name() {
-            "optimize_projections" => vec![Arc::new(WholeRecursion(OptimizeProjections::new()))],
-            "eliminate_duplicated_expr" => vec![Arc::new(AllSortKeys(rule))],
-            "eliminate_group_by_constant" => vec![Arc::new(SomeGroups(rule))],
+            "optimize_projections" => vec![Arc::new(WholeRecursion(rule))],
+            "eliminate_duplicated_expr" => vec![Arc::new(Except { rule, leaves: sorts })],
+            "eliminate_group_by_constant" => vec![Arc::new(Except { rule, leaves: groups_by_constants })],
             "replace_distinct_aggregate" => vec![Arc::new(AlwaysDistinct), rule],
             _ => vec![rule],
         }
@@ -88,48 +87,41 @@ pub(super) async fn physical(state: &SessionState, logical: &LogicalPlan) -> Res
 /// The rule of the physical optimiser that fails on mark joins.
 const PUSHDOWN: &str = "ProjectionPushdown";
 
+/// A rule that leaves some nodes as they are.
+struct Except {
+    rule: Rule,
+    leaves: fn(&LogicalPlan) -> bool,
+}
+
 /// M4.
-#[derive(Debug)]
-struct AllSortKeys(Rule);
+fn sorts(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Sort(_))
+}
 
-impl OptimizerRule for AllSortKeys {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
+/// M5: nothing would be left to group by.
+fn groups_by_constants(node: &LogicalPlan) -> bool {
+    matches!(node, LogicalPlan::Aggregate(aggregate) if !aggregate.group_expr.iter().any(Expr::any_column_refs))
+}
 
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match plan {
-            LogicalPlan::Sort(_) => Ok(Transformed::no(plan)),
-            other => self.0.rewrite(other, config),
-        }
+impl Debug for Except {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        self.rule.fmt(formatter)
     }
 }
 
-/// M5: left alone where nothing would be left to group by.
-#[derive(Debug)]
-struct SomeGroups(Rule);
-
-impl OptimizerRule for SomeGroups {
+impl OptimizerRule for Except {
     fn name(&self) -> &str {
-        self.0.name()
+        self.rule.name()
     }
 
     fn apply_order(&self) -> Option<ApplyOrder> {
-        self.0.apply_order()
+        self.rule.apply_order()
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match &plan {
-            LogicalPlan::Aggregate(aggregate)
-                if !aggregate.group_expr.iter().any(|expr| expr.any_column_refs()) =>
-            {
-                Ok(Transformed::no(plan))
-            }
-            _ => self.0.rewrite(plan, config),
+        match (self.leaves)(&plan) {
+            true => Ok(Transformed::no(plan)),
+            false => self.rule.rewrite(plan, config),
         }
     }
 }
@@ -195,14 +187,12 @@ fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transf
         Expr::InSubquery(InSubquery { expr, subquery, negated: true })
             if is_below_or && subquery.outer_ref_columns.is_empty() =>
         {
-            let (relation, field) = subquery.subquery.schema().qualified_field(0);
-            let value = Expr::Column(Column::from((relation, field)));
             let mut all = Vec::new();
-            if field.is_nullable() {
-                all.push(counted(&subquery, count(lit(1)).eq(count(value)))?);
+            if subquery.subquery.schema().field(0).is_nullable() {
+                all.push(counted(&subquery, col("rows").eq(col("known")))?);
             }
             if expr.nullable(schema)? {
-                let is_empty = counted(&subquery, count(lit(1)).eq(lit(0_i64)))?;
+                let is_empty = counted(&subquery, col("rows").eq(lit(0_i64)))?;
                 all.push(Expr::IsNotNull(expr.clone()).or(is_empty));
             }
             let is_in = Expr::InSubquery(InSubquery { expr, subquery, negated: false });
@@ -213,25 +203,18 @@ fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transf
     }
 }
 
-/// A condition on counts of a subquery's rows.
+/// A condition on a subquery's `rows` and those of them that are `known`, no nulls.
 fn counted(subquery: &Subquery, condition: Expr) -> Result<Expr> {
-    let mut counts = Vec::new();
-    let condition = condition.transform_down(|expr| match expr {
-        Expr::AggregateFunction(_) => {
-            let name = format!("count_{}", counts.len());
-            counts.push(expr.alias(&name));
-            Ok(Transformed::new(col(name), true, TreeNodeRecursion::Jump))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
+    let value = Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
+    let counts = [count(lit(1)).alias("rows"), count(value).alias("known")];
     let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&subquery.subquery));
-    let plan = rows.aggregate(Vec::<Expr>::new(), counts)?.project([condition.data])?.build()?;
+    let plan = rows.aggregate(Vec::<Expr>::new(), counts)?.project([condition])?.build()?;
     Ok(scalar_subquery(Arc::new(plan)))
 }
 
 /// Drops columns within the two terms of a recursive query as it does elsewhere, and none between it and what reads it.
 #[derive(Debug)]
-struct WholeRecursion(OptimizeProjections);
+struct WholeRecursion(Rule);
 
 impl OptimizerRule for WholeRecursion {
     fn name(&self) -> &str {
