@@ -1,7 +1,7 @@
 //! Files as a warehouse: `<root>/<schema>/<table>.parquet|csv|ndjson|json`, or a folder `<root>/<schema>/<table>/` of
 //! such files, nested at will. The root is a folder or a place in an object store that speaks S3's protocol. Folders
 //! called `name=value` give columns of their own, typed, and queries that ask for some values read those folders alone.
-//! Files of text may be compressed. A folder `<root>/<schema>/<table>.lance/` of a disk is a Lance dataset.
+//! Files of text may be compressed. A folder `<root>/<schema>/<table>.lance/` is a Lance dataset.
 //!
 //! F1 A table is all of its files or an error: files that differ in columns or types are named, never skipped or
 //! merged. F2 A change of the files shows in the next query, a file that came or went too.
@@ -10,6 +10,7 @@ mod bucket;
 mod declared;
 mod disk;
 mod lance;
+mod lance_store;
 mod layout;
 mod sample;
 mod store;
@@ -55,6 +56,12 @@ pub struct LocalWarehouse {
 }
 
 type Known = (Arc<Layout>, Arc<dyn TableProvider>);
+
+/// What was found for a table's name.
+enum Found {
+    Files(Layout),
+    Lance,
+}
 
 enum Root {
     /// A folder, with what was last found there.
@@ -126,28 +133,32 @@ impl LocalWarehouse {
         Ok(Some(made))
     }
 
-    /// The files of a table now; `None` where it is a Lance dataset of a disk, which has no such files.
-    async fn look(
-        &self,
-        opened: &Opened,
-        schema: &str,
-        table: &str,
-    ) -> Result<Option<Layout>, WarehouseError> {
+    /// What a table is now.
+    async fn look(&self, opened: &Opened, schema: &str, table: &str) -> Result<Found, WarehouseError> {
         let unknown = || WarehouseError::UnknownTable { schema: schema.to_owned(), table: table.to_owned() };
         if matches!(self.root, Root::Bucket(_)) {
-            return match bucket::look(&opened.store, schema, table).await? {
-                Some(layout) => Ok(Some(layout)),
-                None => Err(unknown()),
-            };
+            return bucket::look(&opened.store, schema, table).await?.ok_or_else(unknown);
         }
         let Some(path) = disk::find(&opened.root, schema, table) else {
             let path = lance_path(&opened.root, schema, table);
-            return if path.is_dir() { Ok(None) } else { Err(unknown()) };
+            return path.is_dir().then_some(Found::Lance).ok_or_else(unknown);
         };
         let root = opened.root.clone();
         let looked = tokio::task::spawn_blocking(move || disk::look(&root, &path)).await;
         let looked = looked.map_err(|error| read_error(DataFusionError::External(Box::new(error))))?;
-        looked?.ok_or_else(unknown).map(Some)
+        looked?.map(Found::Files).ok_or_else(unknown)
+    }
+
+    async fn lance(
+        &self,
+        opened: &Opened,
+        schema: &str,
+        table: &str,
+    ) -> Result<Arc<dyn TableProvider>, WarehouseError> {
+        match &self.root {
+            Root::Bucket(_) => lance::in_store(opened.store.inner().clone(), schema, table).await,
+            Root::Disk(..) => lance::on_disk(&opened.root, &lance_path(&opened.root, schema, table)).await,
+        }
     }
 }
 
@@ -203,8 +214,9 @@ impl Warehouse for LocalWarehouse {
         check_name(table)?;
         let unknown = || WarehouseError::UnknownTable { schema: schema.to_owned(), table: table.to_owned() };
         let opened = self.opened()?.ok_or_else(unknown)?;
-        let Some(layout) = self.look(&opened, schema, table).await? else {
-            return Ok(lance::open(&opened.root, &lance_path(&opened.root, schema, table)).await?);
+        let layout = match self.look(&opened, schema, table).await? {
+            Found::Files(layout) => layout,
+            Found::Lance => return self.lance(&opened, schema, table).await,
         };
         let layout = Arc::new(layout);
         // A file that took a folder's place, or the other way round, leaves no old listing.

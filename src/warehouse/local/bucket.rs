@@ -14,13 +14,14 @@ use futures::{StreamExt, TryStreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::layout::{Layout, LayoutError, MAX_FILES, ending_of, file_names, is_hidden};
+use super::Found;
+use super::layout::{Layout, MAX_FILES, ending_of, file_names, is_hidden};
 use super::store::{Files, fault};
 use crate::config::{S3Config, Setting, SettingError};
 use crate::warehouse::{RemoteError, WarehouseError};
 
 /// A store that does not answer by then is told as one that is away.
-const LOOK_TIME: Duration = Duration::from_secs(30);
+pub(super) const LOOK_TIME: Duration = Duration::from_secs(30);
 const CONNECT_TIME: &str = "5 seconds";
 const RETRIES: usize = 3;
 const RETRY_TIME: Duration = Duration::from_secs(15);
@@ -112,20 +113,20 @@ pub(super) fn open(
 }
 
 /// Looks for a table. `None`: there is none.
-pub(super) async fn look(store: &Files, schema: &str, table: &str) -> Result<Option<Layout>, WarehouseError> {
+pub(super) async fn look(store: &Files, schema: &str, table: &str) -> Result<Option<Found>, WarehouseError> {
     match tokio::time::timeout(LOOK_TIME, found(store, schema, table)).await {
         Ok(found) => found,
-        Err(_) => {
-            tracing::warn!(
-                seconds = LOOK_TIME.as_secs(),
-                "the object store of a warehouse does not answer in time"
-            );
-            Err(RemoteError::Unreachable.into())
-        }
+        Err(_) => Err(away()),
     }
 }
 
-async fn found(store: &Files, schema: &str, table: &str) -> Result<Option<Layout>, WarehouseError> {
+/// Of a store that did not answer in time.
+pub(super) fn away() -> WarehouseError {
+    tracing::warn!(seconds = LOOK_TIME.as_secs(), "the object store of a warehouse does not answer in time");
+    RemoteError::Unreachable.into()
+}
+
+async fn found(store: &Files, schema: &str, table: &str) -> Result<Option<Found>, WarehouseError> {
     let failed = |error: datafusion::object_store::Error| WarehouseError::from(fault(&error));
     let folder = Path::from(schema);
     let level = store.inner().list_with_delimiter(Some(&folder)).await.map_err(failed)?;
@@ -134,7 +135,7 @@ async fn found(store: &Files, schema: &str, table: &str) -> Result<Option<Layout
         level.objects.iter().find(|object| object.location.as_ref() == file && object.size > 0)
     };
     if let Some(file) = file_names(table).find_map(by_name) {
-        return Ok(Layout::of(file.location.to_string(), false, vec![file.clone()])?);
+        return Ok(Layout::of(file.location.to_string(), false, vec![file.clone()])?.map(Found::Files));
     }
     let below = format!("{schema}/{table}");
     let has_folder = |name: &str| level.common_prefixes.iter().any(|folder| folder.as_ref() == name);
@@ -151,11 +152,7 @@ async fn found(store: &Files, schema: &str, table: &str) -> Result<Option<Layout
             .try_collect()
             .await
             .map_err(failed)?;
-        return Ok(Layout::of(below, true, files)?);
+        return Ok(Layout::of(below, true, files)?.map(Found::Files));
     }
-    let lance = format!("{below}.lance");
-    match has_folder(&lance) {
-        true => Err(LayoutError::LanceInBucket { file: lance }.into()),
-        false => Ok(None),
-    }
+    Ok(has_folder(&format!("{below}.lance")).then_some(Found::Lance))
 }

@@ -54,9 +54,9 @@ pub enum LayoutError {
     #[error("`{file}` is not a Lance dataset that can be read; the log has the details")]
     Lance { file: String },
     #[error(
-        "`{file}` is in an object store, and Lance datasets are read from disk only; write it as Parquet"
+        "`{file}` is a clone whose rows lie in another folder, or has files in several; a dataset is read from its own folder alone: write it as a whole"
     )]
-    LanceInBucket { file: String },
+    LanceElsewhere { file: String },
     #[error("cannot read `{file}`: {source}")]
     Read { file: String, source: std::io::Error },
 }

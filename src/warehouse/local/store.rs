@@ -50,8 +50,8 @@ impl Files {
     }
 
     /// What the store itself has, hidden or not.
-    pub fn inner(&self) -> &dyn ObjectStore {
-        self.inner.as_ref()
+    pub fn inner(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
     }
 
     /// How the table is listed from now on (S4).

@@ -369,6 +369,21 @@ async fn a_lance_dataset_with_a_link_that_leaves_the_root_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_lance_dataset_with_rows_in_another_folder_is_refused() {
+    let fixture = Fixture::new();
+    let outside = fixture.folder.path().join("outside");
+    std::fs::create_dir_all(&outside).unwrap();
+    let batch = RecordBatch::try_from_iter(vec![("n", ints(&[1]))]).unwrap();
+    let connection = lancedb::connect(outside.to_str().unwrap()).execute().await.unwrap();
+    connection.create_table("l", batch).execute().await.unwrap();
+    let connection = lancedb::connect(fixture.path("").to_str().unwrap()).execute().await.unwrap();
+    connection.clone_table("clone", outside.join("l.lance").to_str().unwrap()).execute().await.unwrap();
+    let error = fixture.error("clone").await;
+    assert!(error.contains("`s/clone.lance` is a clone"), "{error}");
+    assert!(!error.contains("outside"), "{error}");
+}
+
 const ROWS: &str = "zip,n\n01234,1\n99999,2\n";
 
 /// `ROWS` as the four tools write it.

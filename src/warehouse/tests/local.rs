@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use datafusion::arrow::compute::concat_batches;
 use datafusion::dataframe::DataFrameWriteOptions;
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
 use super::super::LocalWarehouse;
 use super::contract::{self, Subject};
@@ -17,6 +18,31 @@ async fn files_keep_the_contract() {
     let warehouse = LocalWarehouse::new(folder.path().to_owned(), session.state());
     contract::holds(&Subject { warehouse: Arc::new(warehouse), schema: "data", has_zones: true, session })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lance_datasets_keep_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = SessionContext::new();
+    write_datasets(folder.path(), &session).await;
+    let warehouse = LocalWarehouse::new(folder.path().to_owned(), session.state());
+    contract::holds(&Subject { warehouse: Arc::new(warehouse), schema: "data", has_zones: true, session })
+        .await;
+}
+
+/// The tables of the contract as Lance datasets below `folder`.
+pub async fn write_datasets(folder: &Path, session: &SessionContext) {
+    let files = tempfile::tempdir().unwrap();
+    write_tables(files.path(), session).await;
+    let connection = lancedb::connect(folder.join("data").to_str().unwrap()).execute().await.unwrap();
+    for entry in std::fs::read_dir(files.path().join("data")).unwrap() {
+        let path = entry.unwrap().path();
+        let rows = session.read_parquet(path.to_str().unwrap(), ParquetReadOptions::default()).await.unwrap();
+        let schema = Arc::new(rows.schema().as_arrow().clone());
+        let rows = concat_batches(&schema, &rows.collect().await.unwrap()).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        connection.create_table(name, rows).execute().await.unwrap();
+    }
 }
 
 /// The tables of the contract as files below `folder`.

@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::super::{LocalWarehouse, QueryTag, Warehouse, WarehouseError};
+use super::super::{LocalWarehouse, QueryTag, RemoteError, Warehouse, WarehouseError, remote_of};
 use super::contract::{self, Subject};
 use super::postgres_server::free_port;
 use crate::config::S3Config;
@@ -70,6 +71,18 @@ impl Moto {
         assert!(sent.status().is_success(), "{key}: {}", sent.status());
     }
 
+    /// All files below a folder.
+    async fn put_folder(&self, key: &str, folder: &Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let key = format!("{key}/{}", path.file_name().unwrap().to_str().unwrap());
+            match path.is_dir() {
+                true => Box::pin(self.put_folder(&key, &path)).await,
+                false => self.put(&key, std::fs::read(&path).unwrap()).await,
+            }
+        }
+    }
+
     async fn delete(&self, key: &str) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let sent = client
@@ -116,14 +129,65 @@ async fn files_in_a_bucket_keep_the_contract() {
     let folder = tempfile::tempdir().unwrap();
     let session = SessionContext::new();
     super::local::write_tables(folder.path(), &session).await;
-    for entry in std::fs::read_dir(folder.path().join("data")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        server.put(&format!("at/some/place/data/{name}"), std::fs::read(&path).unwrap()).await;
-    }
+    server.put_folder("at/some/place", folder.path()).await;
     let warehouse = server.warehouse("s3://lake/at/some/place", &session);
     contract::holds(&Subject { warehouse: Arc::new(warehouse), schema: "data", has_zones: true, session })
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lance_datasets_in_a_bucket_keep_the_contract() {
+    let Some(server) = Moto::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let session = SessionContext::new();
+    super::local::write_datasets(folder.path(), &session).await;
+    server.put_folder("at/some/place", folder.path()).await;
+    let warehouse = server.warehouse("s3://lake/at/some/place", &session);
+    contract::holds(&Subject { warehouse: Arc::new(warehouse), schema: "data", has_zones: true, session })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lance_dataset_of_a_bucket_is_read_at_its_newest_version_and_from_its_own_folder_alone() {
+    let Some(server) = Moto::start().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let session = SessionContext::new();
+    let batch = |numbers: &[i64]| {
+        let numbers: ArrayRef = Arc::new(Int64Array::from(numbers.to_vec()));
+        RecordBatch::try_from_iter([("n", numbers)]).unwrap()
+    };
+    let connection = lancedb::connect(folder.path().to_str().unwrap()).execute().await.unwrap();
+    let table = connection.create_table("l", batch(&[1, 2, 3])).execute().await.unwrap();
+    server.put_folder("in/s", folder.path()).await;
+    let warehouse = server.warehouse("s3://lake/in", &session);
+    let sql = "SELECT count(*) AS a, sum(n) AS b FROM t WHERE n > 1";
+    let found = rows(&warehouse, &session, "l", sql).await;
+    assert!(found.contains("| 2 | 5 |"), "{found}");
+    table.add(batch(&[40])).execute().await.unwrap();
+    server.put_folder("in/s", folder.path()).await;
+    let found = rows(&warehouse, &session, "l", sql).await;
+    assert!(found.contains("| 3 | 45 |"), "{found}");
+
+    let provider = warehouse.table("s", "l", &QueryTag::default()).await.unwrap();
+    for entry in std::fs::read_dir(folder.path().join("l.lance/data")).unwrap() {
+        let name = entry.unwrap().file_name();
+        server.delete(&format!("in/s/l.lance/data/{}", name.to_str().unwrap())).await;
+    }
+    let context = SessionContext::new_with_config_rt(session.copied_config(), session.runtime_env());
+    context.register_table("t", provider).unwrap();
+    let error = context.sql(sql).await.unwrap().collect().await.unwrap_err();
+    assert_eq!(remote_of(&error), Some(RemoteError::Changed), "{error}");
+
+    // A clone has its rows where the other dataset lies.
+    let source = folder.path().join("l.lance");
+    connection.clone_table("clone", source.to_str().unwrap()).execute().await.unwrap();
+    server.put_folder("in/s", folder.path()).await;
+    let error = warehouse.table("s", "clone", &QueryTag::default()).await.unwrap_err().to_string();
+    assert!(error.contains("`s/clone.lance` is a clone"), "{error}");
+
+    drop(server);
+    let error = warehouse.table("s", "l", &QueryTag::default()).await.unwrap_err();
+    assert!(matches!(error, WarehouseError::Remote(RemoteError::Unreachable)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +221,7 @@ async fn folders_of_a_bucket_are_tables_whose_changes_show_in_the_next_query() {
     assert!(error.contains("s/mixed/b.ndjson") && error.contains("format"), "{error}");
     server.put("s/l.lance/data/x", b"x".to_vec()).await;
     let error = warehouse.table("s", "l", &QueryTag::default()).await.unwrap_err().to_string();
-    assert!(error.contains("Lance datasets are read from disk only"), "{error}");
+    assert!(error.contains("`s/l.lance` is not a Lance dataset that can be read"), "{error}");
     let error = server.warehouse("s3://nobucket/x", &session).table("s", "t", &QueryTag::default()).await;
     let error = error.unwrap_err();
     assert!(error.to_string().contains("bucket does not exist"), "{error}");
