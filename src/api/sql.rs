@@ -43,6 +43,13 @@ pub struct ResultColumn {
 }
 
 #[derive(Debug, Object)]
+pub struct ReadRelation {
+    pub relation: String,
+    /// Sorted. What names alone cannot tell counts for all that it may mean, and `*` for every column that you may see.
+    pub columns: Vec<String>,
+}
+
+#[derive(Debug, Object)]
 pub struct SqlCheckAnswer {
     /// True: the query would run.
     pub approved: bool,
@@ -50,8 +57,11 @@ pub struct SqlCheckAnswer {
     pub secured_sql: Option<String>,
     /// Relations that it reads.
     pub relations: Vec<String>,
+    /// The columns of each that it names, in any position.
+    pub reads: Vec<ReadRelation>,
     /// Scopes that reading them takes.
     pub scopes: Vec<String>,
+    /// Those of the result.
     pub columns: Vec<ResultColumn>,
     /// The engine's plan.
     pub plan: Option<String>,
@@ -150,6 +160,7 @@ impl Api {
             approved: false,
             secured_sql: None,
             relations: Vec::new(),
+            reads: Vec::new(),
             scopes: Vec::new(),
             columns: Vec::new(),
             plan: None,
@@ -167,6 +178,11 @@ impl Api {
                 answer.approved = true;
                 answer.secured_sql = Some(check.secured_sql);
                 answer.relations = check.relations;
+                answer.reads = check
+                    .reads
+                    .into_iter()
+                    .map(|(relation, columns)| ReadRelation { relation, columns })
+                    .collect();
                 answer.scopes = check.scopes;
                 answer.columns = check
                     .columns

@@ -139,7 +139,7 @@ impl Cli {
 pub async fn run(cli: Cli) -> Result<Exit, CliError> {
     let config = || Config::load(cli.config.as_deref());
     match cli.command {
-        Command::Serve(args) => serve::run(config()?, args).await,
+        Command::Serve(args) => serve::run(args.config(cli.config.as_deref())?, args).await,
         Command::Client(command) => client::run(config()?, command).await,
         Command::User(command) => user::run(config()?, command).await,
         Command::Key(command) => key::run(config()?, command).await,

@@ -1,7 +1,7 @@
 //! `steward serve`: the service.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::shutdown;
 use super::{CliError, Exit};
 use crate::api::BoundServer;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::engine::{Engine, Parts};
 use crate::rag::RagError;
 
@@ -24,12 +24,22 @@ pub struct ServeArgs {
     no_demo: bool,
 }
 
+impl ServeArgs {
+    pub fn config(&self, path: Option<&Path>) -> Result<Config, ConfigError> {
+        if self.no_demo { Config::load_without_demo(path) } else { Config::load(path) }
+    }
+}
+
 pub async fn run(mut config: Config, args: ServeArgs) -> Result<Exit, CliError> {
     if let Some(listen) = args.listen {
         config.server.listen = listen;
     }
     if args.no_demo {
-        leave_demo(&mut config)?;
+        crate::store::create_private_folder(&config.data_dir)?;
+        for folder in config.yaml_folders() {
+            std::fs::create_dir_all(&*folder)
+                .map_err(|source| CliError::CreateFolder { path: folder.clone(), source })?;
+        }
     }
     // Before anything else is asked to stop, so that no signal is lost.
     let shutdown = shutdown::requested()?;
@@ -63,48 +73,11 @@ fn listen_error(address: SocketAddr, source: std::io::Error) -> CliError {
     }
 }
 
-/// Folders that are still those of the checkout become folders of the data folder.
-fn leave_demo(config: &mut Config) -> Result<(), CliError> {
-    let default = Config::default();
-    let data_dir = config.data_dir.clone();
-    crate::store::create_private_folder(&data_dir)?;
-    for (folder, checkout) in [
-        (&mut config.semantic.dir, default.semantic.dir),
-        (&mut config.actions.dir, default.actions.dir),
-        (&mut config.indexes.dir, default.indexes.dir),
-    ] {
-        if *folder == checkout {
-            *folder = data_dir.join(&checkout);
-        }
-        create(folder)?;
-    }
-    Ok(())
-}
-
-fn create(folder: &Path) -> Result<(), CliError> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| CliError::CreateFolder { path: PathBuf::from(folder), source })
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn without_the_demo_only_folders_that_were_named_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let named = folder.path().join("mine");
-        let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
-        config.actions.dir = named.clone();
-        leave_demo(&mut config).unwrap();
-        assert_eq!(config.actions.dir, named);
-        assert_eq!(config.semantic.dir, folder.path().join("data/semantic"));
-        for made in [&config.semantic.dir, &config.actions.dir, &config.indexes.dir] {
-            assert!(made.is_dir(), "{}", made.display());
-        }
-    }
 
     #[tokio::test]
     async fn a_taken_port_is_told_before_the_engine_opens() {

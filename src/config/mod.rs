@@ -218,9 +218,28 @@ impl ConfigError {
 impl Config {
     /// Reads `path`, or `steward.yaml` in the working folder if there is one, and the environment.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_over(path, Self::default())
+    }
+
+    /// The same, without the checkout's demo: folders that neither file nor environment names lie in the data folder.
+    pub fn load_without_demo(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let data_dir = Self::load(path)?.data_dir;
+        let mut defaults = Self::default();
+        for folder in defaults.yaml_folders() {
+            *folder = data_dir.join(&*folder);
+        }
+        Self::load_over(path, defaults)
+    }
+
+    /// The folders that people write YAML in.
+    pub fn yaml_folders(&mut self) -> [&mut PathBuf; 3] {
+        [&mut self.semantic.dir, &mut self.actions.dir, &mut self.indexes.dir]
+    }
+
+    fn load_over(path: Option<&Path>, defaults: Self) -> Result<Self, ConfigError> {
         let default = Path::new("steward.yaml");
         let path = path.or_else(|| default.is_file().then_some(default));
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        let mut figment = Figment::from(Serialized::defaults(defaults));
         if let Some(path) = path {
             let shown = path.display().to_string();
             let text = std::fs::read_to_string(path)
@@ -339,6 +358,20 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
         let error = load("server:\n  lisen: 127.0.0.1:1\n").unwrap_err().to_string();
         assert!(error.contains("lisen") && error.contains('2'), "{error}");
+    }
+
+    #[test]
+    fn without_the_demo_only_folders_that_were_named_stay() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // As the checkout's own is called.
+        std::fs::write(file.path(), "data_dir: d\nsemantic: {dir: semantic}\nactions: {dir: mine}\n")
+            .unwrap();
+        let config = Config::load_without_demo(Some(file.path())).unwrap();
+        let folders = [&config.semantic.dir, &config.actions.dir, &config.indexes.dir];
+        assert_eq!(folders.map(|dir| dir.to_str().unwrap()), ["semantic", "mine", "d/indexes"]);
+        std::fs::write(file.path(), "semantic: {watch: false}\n").unwrap();
+        let config = Config::load_without_demo(Some(file.path())).unwrap();
+        assert_eq!(config.semantic.dir, Path::new(".steward/semantic"));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct SqlCheck {
     pub secured_sql: String,
     /// `schema.name` of each relation read.
     pub relations: Vec<String>,
+    /// The columns of each that the query names, in any position; an upper bound where names alone cannot tell.
+    pub reads: Vec<(String, Vec<String>)>,
     /// Scopes that reading them takes.
     pub scopes: Vec<String>,
     /// Name and type of each column of the result.
@@ -89,6 +91,12 @@ impl Engine {
                 scopes.dedup();
             }
             let touched = Some(relations.join(","));
+            let columns_of = |(schema, name): &(String, String)| {
+                let of_it =
+                    approved.columns().iter().filter(|at| at.schema == *schema && at.relation == *name);
+                (format!("{schema}.{name}"), of_it.map(|at| at.column.clone()).collect())
+            };
+            let reads = approved.relations().iter().map(columns_of).collect();
             // Row filters and masks name what this caller may not know of.
             let tells = context.principal.sensitivity() < Sensitivity::HighlySensitive
                 && approved.relations().iter().any(|(schema, name)| view.is_restricted(schema, name));
@@ -101,6 +109,7 @@ impl Engine {
             let check = SqlCheck {
                 secured_sql,
                 relations,
+                reads,
                 scopes,
                 columns,
                 plan,

@@ -119,6 +119,11 @@ async fn check_shows_the_secured_query_its_scopes_and_its_columns() {
     let (status, check) = service.post(&token, "/v1/sql/check", body).await;
     assert_eq!((status, &check["approved"]), (200, &json!(true)), "{check:#}");
     assert_eq!(check["relations"], json!(["flights.airlines", "flights.flights"]));
+    let reads = json!([
+        {"relation": "flights.airlines", "columns": ["carrier", "name"]},
+        {"relation": "flights.flights", "columns": ["carrier"]},
+    ]);
+    assert_eq!(check["reads"], reads);
     assert_eq!(check["scopes"], json!(["sql:run:flights.airlines", "sql:run:flights.flights"]));
     assert_eq!(check["columns"][1]["name"], "n");
     assert!(check["secured_sql"].as_str().unwrap().contains("LIMIT 10001"));
