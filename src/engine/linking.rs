@@ -135,7 +135,7 @@ impl Engine {
             let may_list = Operation::ListActions.authorize(&context.principal, None).is_ok();
             let actions = if may_list { self.suggest_actions(question) } else { Vec::new() };
             let responses =
-                self.response_tables(context).await?.into_iter().map(|table| table.name).collect();
+                self.response_tables(context, None).await?.into_iter().map(|table| table.name).collect();
             let rows = link.items.len();
             Ok(Done::new(LinkAnswer { link, note, counted_by, actions, responses }).rows(rows))
         })

@@ -17,7 +17,7 @@ use crate::query::Tables;
 use crate::semantic::{self, Dataset, Field, Model};
 use crate::warehouse::{Declared, QueryTag, WarehouseError};
 
-const INFORMATION_SCHEMA: &str = "information_schema";
+pub(super) const INFORMATION_SCHEMA: &str = "information_schema";
 const SEMANTIC: &str = "semantic";
 const ACTIONS: &str = "actions";
 pub(super) const RESPONSES: &str = "responses";
@@ -26,6 +26,8 @@ pub(super) const RESPONSES: &str = "responses";
 const TABLES_COLUMNS: &[&str] = &["table_catalog", "table_schema", "table_name", "table_type"];
 const COLUMNS_COLUMNS: &[&str] =
     &["table_catalog", "table_schema", "table_name", "column_name", "ordinal_position"];
+/// Those of `actions.operations`.
+const ACTIONS_COLUMNS: [&str; 6] = ["api", "operation", "method", "path", "summary", "description"];
 /// The table function that searches the metadata, and how many rows it gives.
 const SEARCH: &str = "semantic_search";
 const SEARCH_ROWS: i64 = 10;
@@ -37,11 +39,12 @@ impl Engine {
         self.served.load().view(&context.principal).clone()
     }
 
-    /// Everything that this caller's SQL may name.
+    /// Everything that this caller's SQL may name; of the tables of responses, `among` alone, if it is given.
     pub(super) async fn namespace(
         &self,
         context: &Context,
         view: &Arc<View>,
+        among: Option<&[String]>,
     ) -> Result<Namespace, EngineError> {
         let principal = &context.principal;
         let may_read = Operation::ListDatasets.authorize(principal, None).is_ok();
@@ -56,9 +59,10 @@ impl Engine {
             namespace.insert_function(TableFunction { name: SEARCH.to_owned(), columns });
         }
         if Operation::ListActions.authorize(principal, None).is_ok() {
-            namespace.insert(plain(ACTIONS, "operations", names(&self.actions_batch()?.schema())));
+            let columns = ACTIONS_COLUMNS.iter().map(|column| (*column).to_owned());
+            namespace.insert(plain(ACTIONS, "operations", columns));
         }
-        for table in self.response_tables(context).await? {
+        for table in self.response_tables(context, among).await? {
             let target = format!("{RESPONSES}.{}", table.name);
             if Operation::SqlRun.authorize(principal, Some(&target)).is_ok() {
                 namespace.insert(plain(RESPONSES, &table.name, table.columns.iter().cloned()));
@@ -86,8 +90,7 @@ impl Engine {
         namespace: &Namespace,
         view: &Arc<View>,
     ) -> Result<Tables, EngineError> {
-        let mut tables = Tables::new();
-        for (schema, name) in sql.relations() {
+        let open = async |(schema, name): &(String, String)| {
             let provider = match schema.as_str() {
                 SEMANTIC => view.provider(name).ok_or(EngineError::Interrupted)?,
                 ACTIONS => memory(self.actions_batch()?)?,
@@ -98,8 +101,10 @@ impl Engine {
                 RESPONSES => self.response_provider(name).await?,
                 model => self.dataset_provider(context, view, model, name).await?,
             };
-            tables.push(((schema.clone(), name.clone()), provider));
-        }
+            Ok::<_, EngineError>(((schema.clone(), name.clone()), provider))
+        };
+        // At the same time: those of an object store or a server take round trips each.
+        let mut tables = futures::future::try_join_all(sql.relations().iter().map(open)).await?;
         for call in sql.calls() {
             tables.push((call.relation.clone(), answer(call, view).await?));
         }
@@ -150,14 +155,15 @@ impl Engine {
                     .collect::<StringArray>(),
             )
         };
-        batch(vec![
-            ("api", text(|row| &row.api)),
-            ("operation", text(|row| &row.operation)),
-            ("method", text(|row| &row.method)),
-            ("path", text(|row| &row.path)),
-            ("summary", text(|row| &row.summary)),
-            ("description", text(|row| &row.description)),
-        ])
+        let columns = [
+            text(|row| &row.api),
+            text(|row| &row.operation),
+            text(|row| &row.method),
+            text(|row| &row.path),
+            text(|row| &row.summary),
+            text(|row| &row.description),
+        ];
+        batch(ACTIONS_COLUMNS.iter().copied().zip(columns).collect())
     }
 }
 

@@ -16,6 +16,9 @@ use crate::rag::{DocumentHandle, DocumentId, Viewer, Visibility};
 use crate::store::{StoreError, now_ms};
 use crate::warehouse::{WarehouseError, file_table};
 
+/// Digits at the end of a table's name.
+const TAIL: usize = 12;
+
 /// A table of records that the caller may query.
 #[derive(Debug, Clone)]
 pub struct ResponseTable {
@@ -27,8 +30,15 @@ pub struct ResponseTable {
 }
 
 impl Engine {
-    /// The tables of this caller's documents, oldest first.
-    pub(super) async fn response_tables(&self, context: &Context) -> Result<Vec<ResponseTable>, EngineError> {
+    /// The tables of this caller's documents, oldest first; only those that `among` names, if it is given.
+    pub(super) async fn response_tables(
+        &self,
+        context: &Context,
+        among: Option<&[String]>,
+    ) -> Result<Vec<ResponseTable>, EngineError> {
+        if among.is_some_and(<[String]>::is_empty) {
+            return Ok(Vec::new());
+        }
         let rows = sqlx::query(
             "SELECT document_id, index_name, owner, source, response_table FROM documents \
              WHERE response_table IS NOT NULL AND state <> 'storing' AND (expires_at_ms IS NULL OR expires_at_ms > $1) \
@@ -40,6 +50,10 @@ impl Engine {
         .map_err(StoreError::from)?;
         let mut tables = Vec::new();
         for row in rows {
+            let name: String = row.get("response_table");
+            if among.is_some_and(|names| !names.contains(&name)) {
+                continue;
+            }
             let (index, owner): (String, String) = (row.get("index_name"), row.get("owner"));
             // The owner of the process owns every file it can read; others see what retrieval would show them.
             let is_visible = context.principal.jti.is_none()
@@ -52,7 +66,6 @@ impl Engine {
             if !is_visible {
                 continue;
             }
-            let name: String = row.get("response_table");
             let Ok(provider) = self.response_provider(&name).await else { continue };
             let columns = provider.schema().fields().iter().map(|field| field.name().clone()).collect();
             tables.push(ResponseTable {
@@ -162,6 +175,19 @@ impl Engine {
     }
 }
 
+/// The names of tables of responses that `sql` may mean, quoted or not: there can be many, and most queries mean none.
+pub(super) fn names_in(sql: &str) -> Vec<String> {
+    let words = sql.split(|char: char| !char.is_ascii_alphanumeric() && char != '_');
+    let is_name = |word: &&str| {
+        let tail = word.rsplit_once('_').map_or("", |(_, tail)| tail);
+        tail.len() == TAIL && tail.chars().all(|char| char.is_ascii_hexdigit())
+    };
+    let mut names: Vec<String> = words.filter(is_name).map(str::to_ascii_lowercase).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// `weather_get_hourly_1a2b3c4d5e6f`: says where it is from, and is never used twice.
 fn table_name(label: &str, id: &DocumentId) -> String {
     let plain = |text: &str| -> String {
@@ -175,7 +201,7 @@ fn table_name(label: &str, id: &DocumentId) -> String {
     };
     let id: String = plain(id.as_str()).chars().filter(char::is_ascii_alphanumeric).collect();
     // The end of a UUIDv7 is random, its start is time.
-    let tail = &id[id.len().saturating_sub(12)..];
+    let tail = &id[id.len().saturating_sub(TAIL)..];
     let mut label = plain(label);
     label.truncate(60);
     if !label.starts_with(|character: char| character.is_ascii_alphabetic()) {
@@ -207,12 +233,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn table_names_are_plain_identifiers_whatever_the_label() {
+    fn table_names_are_plain_identifiers_whatever_the_label_and_are_found_in_sql() {
         let id = DocumentId::new();
         for label in ["weather.get_hourly", "Übersicht 2013.csv", "9", "", "a\"; DROP"] {
             let name = table_name(label, &id);
             assert!(name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'), "{name}");
+            for sql in [
+                format!("SELECT * FROM responses.{name} AS r"),
+                format!("SELECT \"{name}\".n FROM Responses.\"{name}\""),
+                format!("SELECT 1 FROM/**/{}", name.to_uppercase()),
+            ] {
+                assert_eq!(names_in(&sql), [name.as_str()], "{sql}");
+            }
         }
     }
 }

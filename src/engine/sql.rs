@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::namespace::tag;
+use super::namespace::{INFORMATION_SCHEMA, tag};
+use super::responses::names_in;
 use super::served::View;
 use super::{Context, Done, Engine, EngineError};
 use crate::audit::{Event, Outcome};
@@ -76,7 +77,7 @@ impl Engine {
                 .relations()
                 .iter()
                 .filter_map(|(schema, name)| match schema.as_str() {
-                    "information_schema" => None,
+                    INFORMATION_SCHEMA => None,
                     "semantic" => Operation::ListDatasets.required_scope(None),
                     "actions" => Operation::ListActions.required_scope(None),
                     _ => Operation::SqlRun.required_scope(Some(&format!("{schema}.{name}"))),
@@ -206,8 +207,20 @@ impl Engine {
                 return Ok(self.approve_there(context, &view, sql, (name, dialect), max_rows)?);
             }
         }
-        let namespace = self.namespace(context, &view).await?;
-        let approved = match guard::approve(sql, &namespace, Dialect::DataFusion, max_rows) {
+        // Tables of responses may be many, each in a file of its own: at first those that the text can mean.
+        let named = names_in(sql);
+        let mut namespace = self.namespace(context, &view, Some(&named)).await?;
+        let mut approved = guard::approve(sql, &namespace, Dialect::DataFusion, max_rows);
+        let lists_all = match &approved {
+            Ok(approved) => approved.relations().iter().any(|(schema, _)| schema == INFORMATION_SCHEMA),
+            // With suggestions from all that there is.
+            Err(refusal) => refusal.rule == "unknown-relation",
+        };
+        if lists_all {
+            namespace = self.namespace(context, &view, None).await?;
+            approved = guard::approve(sql, &namespace, Dialect::DataFusion, max_rows);
+        }
+        let approved = match approved {
             Ok(approved) => approved,
             Err(refusal) if options.warehouse.is_some() || ABOUT_THE_CALLER.contains(&refusal.rule) => {
                 return Err(refusal.into());

@@ -254,7 +254,7 @@ impl Engine {
         only_responses: bool,
         budget_tokens: usize,
     ) -> Result<Relations, EngineError> {
-        let namespace = self.namespace(context, &self.view(context)).await?;
+        let namespace = self.namespace(context, &self.view(context), None).await?;
         // The service's own tables say nothing of the data, or are read by linking.
         let own = ["information_schema", "semantic", "actions"];
         let mut relations = Relations::default();
