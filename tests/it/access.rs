@@ -286,6 +286,18 @@ async fn one_client_sees_nothing_of_anothers_responses() {
     assert_eq!((status, &problem["rule"]), (422, &json!("unknown-relation")));
     let listed = "SELECT count(*) AS n FROM information_schema.tables WHERE table_schema = 'responses'";
     assert_eq!(service.sql(&theirs, listed).await.1["rows"], json!([{"n": 0}]));
+    // Whose they are finds them however it names them, and is told of them.
+    let bare = table.trim_start_matches("responses.");
+    for own in [
+        listed.replace("information_schema.", ""),
+        format!("SELECT 1 AS n FROM {} LIMIT 1", bare.to_uppercase()),
+    ] {
+        assert_eq!(service.sql(&mine, &own).await.1["rows"], json!([{"n": 1}]), "{own}");
+    }
+    let misspelt = format!("SELECT 1 FROM responses.{}", &bare[..bare.len() - 1]);
+    let told = |problem: serde_json::Value| problem["detail"].as_str().unwrap().contains(table);
+    assert!(told(service.sql(&mine, &misspelt).await.1));
+    assert!(!told(service.sql(&theirs, &misspelt).await.1));
     // A document of one index is not to be had through another.
     assert_eq!(service.get(&mine, &format!("/v1/rag/notes/documents/{id}")).await.0, 404);
 }
