@@ -15,31 +15,33 @@
 //! made while the query runs has taken away.
 //! M9 <https://github.com/apache/datafusion/issues/22901>: `= ANY`, and IN and EXISTS below OR, may fail while projections
 //! are moved. They are planned once more and stay where they are.
-//! M10 <https://github.com/apache/datafusion/issues/25336>: `NOT IN` below OR takes nulls for values that are not equal.
+//! M10 <https://github.com/apache/datafusion/issues/25336>: `NOT IN` below OR takes nulls for values that are not equal, and
+//! fails where its subquery refers to the outer row.
+
+mod not_in;
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Formatter};
 use std::sync::Arc;
 
+use datafusion::common::DFSchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, Extension, Filter, LogicalPlan, LogicalPlanBuilder,
-    Operator, Subquery, UserDefinedLogicalNodeCore, col, lit, scalar_subquery,
+    Aggregate, Distinct, Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
 };
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::limit::LocalLimitExec;
 
+use self::not_in::NotIn;
+
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
-/// The engine's rules, with M1 and M4 to M6.
+/// The engine's rules, with M1, M4 to M6, and M10.
 pub(super) fn optimizer_rules() -> Vec<Rule> {
     let mended = |rule: Rule| -> Vec<Rule> {
         match rule.name() {
@@ -50,8 +52,8 @@ pub(super) fn optimizer_rules() -> Vec<Rule> {
             _ => vec![rule],
         }
     };
-    let below_or: Rule = Arc::new(NotInBelowOr);
-    std::iter::once(below_or).chain(Optimizer::new().rules.into_iter().flat_map(mended)).collect()
+    let not_in: Rule = Arc::new(NotIn);
+    std::iter::once(not_in).chain(Optimizer::new().rules.into_iter().flat_map(mended)).collect()
 }
 
 /// M7.
@@ -149,67 +151,6 @@ impl OptimizerRule for AlwaysDistinct {
             other => Ok(Transformed::no(other)),
         }
     }
-}
-
-/// M10: `x NOT IN (s)` below OR becomes what is true where it is true, and false where it is false or null, which is the
-/// same to a filter: `x` is not in `s`, `s` has no null, and `x` is no null unless `s` is empty.
-#[derive(Debug)]
-struct NotInBelowOr;
-
-impl OptimizerRule for NotInBelowOr {
-    fn name(&self) -> &str {
-        "not_in_below_or"
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        Some(ApplyOrder::BottomUp)
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
-        let predicate = two_valued(filter.predicate, filter.input.schema(), false)?;
-        let changed = predicate.transformed;
-        let filter = LogicalPlan::Filter(Filter::try_new(predicate.data, filter.input)?);
-        Ok(Transformed::new(filter, changed, TreeNodeRecursion::Continue))
-    }
-}
-
-fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transformed<Expr>> {
-    match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
-            let is_below_or = is_below_or || op == Operator::Or;
-            let left = two_valued(*left, schema, is_below_or)?;
-            let right = two_valued(*right, schema, is_below_or)?;
-            let changed = left.transformed || right.transformed;
-            let expr = BinaryExpr { left: Box::new(left.data), op, right: Box::new(right.data) };
-            Ok(Transformed::new(Expr::BinaryExpr(expr), changed, TreeNodeRecursion::Continue))
-        }
-        Expr::InSubquery(InSubquery { expr, subquery, negated: true })
-            if is_below_or && subquery.outer_ref_columns.is_empty() =>
-        {
-            let mut all = Vec::new();
-            if subquery.subquery.schema().field(0).is_nullable() {
-                all.push(counted(&subquery, col("rows").eq(col("known")))?);
-            }
-            if expr.nullable(schema)? {
-                let is_empty = counted(&subquery, col("rows").eq(lit(0_i64)))?;
-                all.push(Expr::IsNotNull(expr.clone()).or(is_empty));
-            }
-            let is_in = Expr::InSubquery(InSubquery { expr, subquery, negated: false });
-            let all = all.into_iter().fold(Expr::Not(Box::new(is_in)), Expr::and);
-            Ok(Transformed::yes(all))
-        }
-        other => Ok(Transformed::no(other)),
-    }
-}
-
-/// A condition on a subquery's `rows` and those of them that are `known`, no nulls.
-fn counted(subquery: &Subquery, condition: Expr) -> Result<Expr> {
-    let value = Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
-    let counts = [count(lit(1)).alias("rows"), count(value).alias("known")];
-    let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&subquery.subquery));
-    let plan = rows.aggregate(Vec::<Expr>::new(), counts)?.project([condition])?.build()?;
-    Ok(scalar_subquery(Arc::new(plan)))
 }
 
 /// Drops columns within the two terms of a recursive query as it does elsewhere, and none between it and what reads it.

@@ -338,7 +338,7 @@ async fn distinct_rows_of_window_functions_have_a_limit() {
 #[tokio::test]
 async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
     let (engine, _folder) = engine(limits());
-    let cases: [(&str, &[i64]); 21] = [
+    let cases: [(&str, &[i64]); 27] = [
         // M4: the second key decides.
         (
             "SELECT month FROM (SELECT CASE WHEN month < 4 THEN 1 ELSE 2 END AS half, month, count(*) AS n \
@@ -390,6 +390,36 @@ async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
         (
             "SELECT count(*) FROM range(0, 9) WHERE value > 2 AND (value = 8 OR value NOT IN (SELECT nullif(value, 1) FROM range(0, 3)))",
             &[1],
+        ),
+        (
+            "SELECT count(*) FROM range(0, 9) WHERE NOT (value IN (SELECT nullif(value, 1) FROM range(0, 3)) AND value < 8)",
+            &[1],
+        ),
+        (
+            "SELECT count(*) FROM range(0, 9) WHERE NOT (NOT (value IN (SELECT nullif(value, 1) FROM range(0, 3))))",
+            &[2],
+        ),
+        // M10, of the outer row: 6 is not in {0, 3}; nothing is known of 1 and 7 by {null, 4}; 5 and 8 are not in {2}.
+        (
+            "SELECT x FROM range(0, 9) AS a(x) WHERE x NOT IN \
+             (SELECT nullif(y, 1) FROM range(0, 5) AS b(y) WHERE y % 3 = a.x % 3) ORDER BY x",
+            &[5, 6, 8],
+        ),
+        (
+            "SELECT x FROM range(0, 9) AS a(x) WHERE x = 1 OR NOT x IN \
+             (SELECT nullif(y, 1) FROM range(0, 5) AS b(y) WHERE y % 3 = a.x % 3) ORDER BY x",
+            &[1, 5, 6, 8],
+        ),
+        // Null is not in a set without rows.
+        (
+            "SELECT x FROM range(0, 9) AS a(x) WHERE nullif(x, 5) NOT IN \
+             (SELECT y FROM range(0, 5) AS b(y) WHERE y = a.x) ORDER BY x",
+            &[5, 6, 7, 8],
+        ),
+        (
+            "SELECT x FROM range(0, 9) AS a(x) WHERE nullif(x, 3) NOT IN \
+             (SELECT y + 1 FROM range(0, 5) AS b(y) WHERE y = a.x) AND x < 6 ORDER BY x",
+            &[0, 1, 2, 4, 5],
         ),
         // M9
         (

@@ -1,0 +1,143 @@
+//! M10: `x NOT IN (s)` in a condition becomes what is true where it is true, and false where it is false or null, which is
+//! the same to a filter. NOT is moved inwards for it. Below AND, without reference to the outer row, the engine's own join
+//! knows nulls and is faster.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ExprSchema};
+use datafusion::error::Result;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, col, lit,
+    scalar_subquery,
+};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+#[derive(Debug)]
+pub(super) struct NotIn;
+
+impl OptimizerRule for NotIn {
+    fn name(&self) -> &str {
+        "not_in"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        Some(ApplyOrder::BottomUp)
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+        let predicate = two_valued(filter.predicate, filter.input.schema(), false)?;
+        let changed = predicate.transformed;
+        let filter = LogicalPlan::Filter(Filter::try_new(predicate.data, filter.input)?);
+        Ok(Transformed::new(filter, changed, TreeNodeRecursion::Continue))
+    }
+}
+
+fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            let is_below_or = is_below_or || op == Operator::Or;
+            let left = two_valued(*left, schema, is_below_or)?;
+            let right = two_valued(*right, schema, is_below_or)?;
+            let changed = left.transformed || right.transformed;
+            let expr = BinaryExpr { left: Box::new(left.data), op, right: Box::new(right.data) };
+            Ok(Transformed::new(Expr::BinaryExpr(expr), changed, TreeNodeRecursion::Continue))
+        }
+        Expr::Not(inner) if has_in_subquery(&inner)? => match *inner {
+            Expr::Not(inner) => two_valued(*inner, schema, is_below_or),
+            Expr::InSubquery(InSubquery { expr, subquery, negated }) => {
+                let flipped = Expr::InSubquery(InSubquery { expr, subquery, negated: !negated });
+                Ok(Transformed::yes(two_valued(flipped, schema, is_below_or)?.data))
+            }
+            // De Morgan's laws hold for three values too.
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+                let op = if op == Operator::And { Operator::Or } else { Operator::And };
+                let (left, right) = (Box::new(Expr::Not(left)), Box::new(Expr::Not(right)));
+                let moved = Expr::BinaryExpr(BinaryExpr { left, op, right });
+                Ok(Transformed::yes(two_valued(moved, schema, is_below_or)?.data))
+            }
+            inner => Ok(Transformed::no(Expr::Not(Box::new(inner)))),
+        },
+        Expr::InSubquery(found) if found.negated && !found.subquery.outer_ref_columns.is_empty() => {
+            match none_matches(&found, schema)? {
+                Some(expr) => Ok(Transformed::yes(expr)),
+                None => Ok(Transformed::no(Expr::InSubquery(found))),
+            }
+        }
+        Expr::InSubquery(InSubquery { expr, subquery, negated: true }) if is_below_or => {
+            let mut all = Vec::new();
+            if subquery.subquery.schema().field(0).is_nullable() {
+                all.push(counted(&subquery, col("rows").eq(col("known")))?);
+            }
+            if expr.nullable(schema)? {
+                let is_empty = counted(&subquery, col("rows").eq(lit(0_i64)))?;
+                all.push(Expr::IsNotNull(expr.clone()).or(is_empty));
+            }
+            let is_in = Expr::InSubquery(InSubquery { expr, subquery, negated: false });
+            let all = all.into_iter().fold(Expr::Not(Box::new(is_in)), Expr::and);
+            Ok(Transformed::yes(all))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn has_in_subquery(expr: &Expr) -> Result<bool> {
+    expr.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_))))
+}
+
+/// For a subquery that refers to the outer row: no row of it is equal to `x`, or null, or anything while `x` is null.
+/// `None` where the engine could not tell such rows apart: `x` has references of its own, or aggregates and limits are
+/// between the subquery and its references.
+fn none_matches(found: &InSubquery, schema: &DFSchema) -> Result<Option<Expr>> {
+    let InSubquery { expr, subquery, .. } = found;
+    let is_beyond = |expr: &Expr| {
+        matches!(
+            expr,
+            Expr::OuterReferenceColumn(..)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::SetComparison(_)
+        )
+    };
+    let is_summed = |plan: &LogicalPlan| {
+        matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_))
+    };
+    if expr.exists(|expr| Ok(is_beyond(expr)))? || subquery.subquery.exists(|plan| Ok(is_summed(plan)))? {
+        return Ok(None);
+    }
+    let mut outer_ref_columns = subquery.outer_ref_columns.clone();
+    let outer = expr.as_ref().clone().transform(|expr| match expr {
+        Expr::Column(column) => {
+            let reference = Expr::OuterReferenceColumn(schema.field_from_column(&column)?.clone(), column);
+            outer_ref_columns.push(reference.clone());
+            Ok(Transformed::yes(reference))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    let inner = subquery.subquery.schema();
+    let value = Expr::Column(Column::from(inner.qualified_field(0)));
+    let mut matches = value.clone().eq(outer.data.clone());
+    if inner.field(0).is_nullable() {
+        matches = matches.or(value.is_null());
+    }
+    if expr.nullable(schema)? {
+        matches = matches.or(outer.data.is_null());
+    }
+    let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&subquery.subquery));
+    let subquery = Arc::new(rows.filter(matches)?.build()?);
+    let subquery = Subquery { subquery, outer_ref_columns, spans: Default::default() };
+    Ok(Some(Expr::Exists(Exists { subquery, negated: true })))
+}
+
+/// A condition on a subquery's `rows` and those of them that are `known`, no nulls.
+fn counted(subquery: &Subquery, condition: Expr) -> Result<Expr> {
+    let value = Expr::Column(Column::from(subquery.subquery.schema().qualified_field(0)));
+    let counts = [count(lit(1)).alias("rows"), count(value).alias("known")];
+    let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&subquery.subquery));
+    let plan = rows.aggregate(Vec::<Expr>::new(), counts)?.project([condition])?.build()?;
+    Ok(scalar_subquery(Arc::new(plan)))
+}
