@@ -20,6 +20,10 @@ pub enum QueryError {
     UnknownColumn { name: String, help: String },
     #[error("the query cannot be planned: {message}")]
     Plan { message: String },
+    #[error(
+        "not supported: the engine cannot run a subquery of this form; compare columns of the outer query in it by `=` alone, or write a join"
+    )]
+    Subquery(#[source] Box<DataFusionError>),
     #[error("the query failed while running: {message}")]
     Run { message: String },
     #[error("the query took more than {seconds} s and was cancelled; aggregate or filter more")]
@@ -62,9 +66,11 @@ pub enum QueryError {
 impl QueryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownColumn { .. } | Self::Plan { .. } | Self::Run { .. } | Self::Encode { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::UnknownColumn { .. }
+            | Self::Plan { .. }
+            | Self::Subquery(_)
+            | Self::Run { .. }
+            | Self::Encode { .. } => ErrorKind::InvalidInput,
             Self::Timeout { .. } | Self::SlowReader { .. } => ErrorKind::Timeout,
             Self::ResultTooLarge { .. } | Self::Memory { .. } | Self::Spill { .. } | Self::Growth(_) => {
                 ErrorKind::TooLarge

@@ -27,6 +27,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     MemorySchemaProvider, SchemaProvider,
 };
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -140,8 +141,7 @@ impl QueryEngine {
     pub async fn plan(&self, sql: &ApprovedSql, tables: Tables) -> Result<Planned, QueryError> {
         let (state, sql, limits) = (self.session(tables, sql)?, sql.clone(), self.limits.clone());
         let work = async move {
-            let logical = plan(&state, &sql, &limits).await?;
-            let physical = physical(&state, &logical, &limits).await?;
+            let (logical, physical) = plan(&state, &sql, &limits).await?;
             let told = physical.partition_statistics(None);
             let told = told.ok().and_then(|told| told.num_rows.get_value().copied());
             // A scan that stops early is told as a whole one.
@@ -285,28 +285,53 @@ fn most_rows(plan: &LogicalPlan) -> Option<usize> {
     }
 }
 
-/// What runs, of an optimised plan.
-async fn physical(
-    state: &SessionState,
-    logical: &LogicalPlan,
-    limits: &SqlLimits,
-) -> Result<Arc<dyn ExecutionPlan>, QueryError> {
-    mended::physical(state, logical).await.map_err(|error| match error.find_root() {
-        // Such a message may show the plan, with what the caller may not see.
-        DataFusionError::Plan(_) => QueryError::Engine(Box::new(error)),
-        _ => QueryError::from_engine(error, limits),
-    })
-}
-
+/// The optimised plan of a query, and what runs of it.
 async fn plan(
     state: &SessionState,
     sql: &ApprovedSql,
     limits: &SqlLimits,
-) -> Result<LogicalPlan, QueryError> {
-    let failed = |error| QueryError::from_planning(error, sql, limits);
+) -> Result<(LogicalPlan, Arc<dyn ExecutionPlan>), QueryError> {
     let statement = Statement::Statement(Box::new(sql.statement().clone()));
-    let plan = state.statement_to_plan(statement).await.map_err(failed)?;
-    state.optimize(&plan).map_err(failed)
+    let named = state.statement_to_plan(statement).await;
+    let named = named.map_err(|error| QueryError::from_planning(error, sql, limits))?;
+    let failed = |error| QueryError::from_engine(error, limits);
+    let has_subqueries = has_subqueries(&named).map_err(failed)?;
+    // All names are known by now: what fails for one is a form of subquery that the engine cannot run.
+    let optimised = state.optimize(&named).map_err(|error| match error.find_root() {
+        DataFusionError::SchemaError(..)
+        | DataFusionError::Internal(_)
+        | DataFusionError::NotImplemented(_)
+            if has_subqueries =>
+        {
+            QueryError::Subquery(Box::new(error))
+        }
+        _ => failed(error),
+    })?;
+    let physical = mended::physical(state, &optimised).await.map_err(|error| match error.find_root() {
+        // Its message may show the plan, with what the caller may not see.
+        DataFusionError::Plan(_)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::Internal(_)
+        | DataFusionError::NotImplemented(_)
+            if has_subqueries =>
+        {
+            QueryError::Subquery(Box::new(error))
+        }
+        DataFusionError::Plan(_) => QueryError::Engine(Box::new(error)),
+        _ => failed(error),
+    })?;
+    Ok((optimised, physical))
+}
+
+fn has_subqueries(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    plan.exists(|node| {
+        let mut found = matches!(node, LogicalPlan::Subquery(_));
+        node.apply_subqueries(|_| {
+            found = true;
+            Ok(TreeNodeRecursion::Stop)
+        })?;
+        Ok(found)
+    })
 }
 
 fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {

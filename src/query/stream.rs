@@ -317,8 +317,7 @@ impl Job {
                 whole.await.map_err(|error| QueryError::from_warehouse(error, sql))?
             }
             Source::Session(state) => {
-                let logical = super::plan(state, &self.sql, limits).await?;
-                let physical = super::physical(state, &logical, limits).await?;
+                let (_, physical) = super::plan(state, &self.sql, limits).await?;
                 let physical = spillable(physical).map_err(failed)?;
                 let (physical, begun) = pausing(physical, limit).map_err(failed)?;
                 *work = Some(begun);

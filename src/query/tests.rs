@@ -338,7 +338,7 @@ async fn distinct_rows_of_window_functions_have_a_limit() {
 #[tokio::test]
 async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
     let (engine, _folder) = engine(limits());
-    let cases: [(&str, &[i64]); 27] = [
+    let cases: [(&str, &[i64]); 28] = [
         // M4: the second key decides.
         (
             "SELECT month FROM (SELECT CASE WHEN month < 4 THEN 1 ELSE 2 END AS half, month, count(*) AS n \
@@ -421,6 +421,11 @@ async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
              (SELECT y + 1 FROM range(0, 5) AS b(y) WHERE y = a.x) AND x < 6 ORDER BY x",
             &[0, 1, 2, 4, 5],
         ),
+        (
+            "SELECT x FROM range(0, 6) AS a(x) WHERE x NOT IN \
+             (SELECT max(b.value) + 1 FROM range(0, 5) AS b WHERE b.value = a.x) ORDER BY x",
+            &[0, 1, 2, 3, 4],
+        ),
         // M9
         (
             "SELECT a.value FROM range(0, 9) AS a JOIN range(0, 9) AS b ON a.value = b.value \
@@ -466,6 +471,20 @@ async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
 }
 
 /// The engine's checks of its own plans quote them.
+#[tokio::test]
+async fn a_subquery_that_cannot_run_is_told_with_a_way_out() {
+    let (engine, _folder) = engine(limits());
+    for condition in [
+        "(SELECT count(*) FROM range(0, 5) AS b WHERE b.value < a.x) > 2",
+        "x NOT IN (SELECT max(b.value) FROM range(0, 5) AS b WHERE b.value % 3 = a.x % 3 GROUP BY b.value % 2)",
+    ] {
+        let sql = format!("SELECT x FROM range(0, 6) AS a(x) WHERE {condition}");
+        let error = run(&engine, &sql).await.unwrap_err();
+        assert!(matches!(error, QueryError::Subquery(_)), "{condition}: {error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
+
 #[tokio::test]
 async fn an_error_of_the_planner_shows_no_plan() {
     let (engine, _folder) = engine(limits());

@@ -106,6 +106,10 @@ fn none_matches(found: &InSubquery, schema: &DFSchema) -> Result<Option<Expr>> {
     let is_summed = |plan: &LogicalPlan| {
         matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_))
     };
+    if is_one_row(&subquery.subquery) {
+        let value = Expr::ScalarSubquery(subquery.clone());
+        return Ok(Some(expr.as_ref().clone().not_eq(value)));
+    }
     if expr.exists(|expr| Ok(is_beyond(expr)))? || subquery.subquery.exists(|plan| Ok(is_summed(plan)))? {
         return Ok(None);
     }
@@ -131,6 +135,17 @@ fn none_matches(found: &InSubquery, schema: &DFSchema) -> Result<Option<Expr>> {
     let subquery = Arc::new(rows.filter(matches)?.build()?);
     let subquery = Subquery { subquery, outer_ref_columns, spans: Default::default() };
     Ok(Some(Expr::Exists(Exists { subquery, negated: true })))
+}
+
+/// An aggregate without groups.
+fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => {
+            plan.inputs().into_iter().all(is_one_row)
+        }
+        _ => false,
+    }
 }
 
 /// A condition on a subquery's `rows` and those of them that are `known`, no nulls.
