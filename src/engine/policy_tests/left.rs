@@ -1,0 +1,137 @@
+//! Queries that DataFusion is known to answer wrongly, by their shape: they are not held against another system's answer.
+//! What is left stands in docs/adr/0032; what is mended goes from here.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    BinaryOperator, Expr, Query, SetExpr, TableFactor, UnaryOperator, Visit, Visitor,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+
+use super::world::{Kind, Seen};
+
+/// Whether `sql` has such a shape.
+pub fn is_left(sql: &str, tables: &[Seen]) -> bool {
+    let has_untyped = tables.iter().any(|table| table.columns.iter().any(|(_, kind)| *kind == Kind::Any));
+    let Ok(statements) = Parser::parse_sql(&GenericDialect {}, sql) else { return true };
+    let mut search = Search { has_untyped, places: vec![Place::default()] };
+    statements.visit(&mut search).is_break()
+}
+
+/// Where a condition stands in the query next around it.
+#[derive(Default)]
+struct Place {
+    below_or: usize,
+    /// Where unknown is something else than false.
+    below_not: usize,
+}
+
+struct Search {
+    /// Whether there are columns that are NULL and nothing else.
+    has_untyped: bool,
+    places: Vec<Place>,
+}
+
+impl Search {
+    fn place(&mut self) -> &mut Place {
+        self.places.last_mut().unwrap()
+    }
+
+    fn step(&mut self, expr: &Expr, by: isize) {
+        let place = self.place();
+        let depth = match expr {
+            Expr::BinaryOp { op: BinaryOperator::Or, .. } => &mut place.below_or,
+            Expr::UnaryOp { op: UnaryOperator::Not, .. }
+            | Expr::IsNotTrue(_)
+            | Expr::IsFalse(_)
+            | Expr::IsNotFalse(_)
+            | Expr::Case { .. } => &mut place.below_not,
+            _ => return,
+        };
+        *depth = depth.saturating_add_signed(by);
+    }
+
+    fn is_wrong(&mut self, expr: &Expr) -> bool {
+        let has_untyped = self.has_untyped;
+        let Place { below_or, below_not } = *self.place();
+        match expr {
+            // What is neither in nor not in counts as not in.
+            Expr::InSubquery { .. } if below_not > 0 => true,
+            // A null among all rows of the table takes every row away, though the subquery of that row has none; and of a
+            // constant, nulls are not looked at.
+            Expr::InSubquery { expr, subquery, negated: true } => {
+                below_or > 0 || has_untyped || !is_table_column(expr) || is_correlated(subquery)
+            }
+            // As IN; and a column of the subquery's own table is taken for the one that is compared with it.
+            Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
+                let Expr::Subquery(subquery) = right.as_ref() else { return false };
+                let is_own = matches!(left.as_ref(), Expr::CompoundIdentifier(parts)
+                    if source(subquery).is_some_and(|name| parts[0].value == name));
+                is_own
+                    || below_not + below_or > 0
+                    || has_untyped
+                    || !is_table_column(left)
+                    || is_correlated(subquery)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Visitor for Search {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.places.push(Place::default());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        self.places.pop();
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        if self.is_wrong(expr) {
+            return ControlFlow::Break(());
+        }
+        self.step(expr, 1);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.step(expr, -1);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Of a table, by its name, and not of a subquery that could give it a constant.
+fn is_table_column(expr: &Expr) -> bool {
+    matches!(expr, Expr::CompoundIdentifier(parts) if parts.last().is_some_and(|name| {
+        name.value.strip_prefix('c').is_some_and(|number| number.parse::<usize>().is_ok())
+    }))
+}
+
+/// The name of the only thing in a subquery's FROM.
+fn source(query: &Query) -> Option<String> {
+    let SetExpr::Select(select) = query.body.as_ref() else { return None };
+    match &select.from.first()?.relation {
+        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
+            Some(alias.name.value.clone())
+        }
+        TableFactor::Table { name, .. } => Some(name.0.last()?.as_ident()?.value.clone()),
+        _ => None,
+    }
+}
+
+/// Whether the subquery names anything but its own columns.
+fn is_correlated(query: &Query) -> bool {
+    let own = source(query);
+    let found = datafusion::sql::sqlparser::ast::visit_expressions(query, |expr| match expr {
+        Expr::CompoundIdentifier(parts) if Some(&parts[0].value) == own.as_ref() => ControlFlow::Continue(()),
+        Expr::CompoundIdentifier(_) | Expr::Identifier(_) => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    found.is_break()
+}
