@@ -338,7 +338,7 @@ async fn distinct_rows_of_window_functions_have_a_limit() {
 #[tokio::test]
 async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
     let (engine, _folder) = engine(limits());
-    let cases: [(&str, &[i64]); 28] = [
+    let cases: [(&str, &[i64]); 33] = [
         // M4: the second key decides.
         (
             "SELECT month FROM (SELECT CASE WHEN month < 4 THEN 1 ELSE 2 END AS half, month, count(*) AS n \
@@ -425,6 +425,21 @@ async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
             "SELECT x FROM range(0, 6) AS a(x) WHERE x NOT IN \
              (SELECT max(b.value) + 1 FROM range(0, 5) AS b WHERE b.value = a.x) ORDER BY x",
             &[0, 1, 2, 3, 4],
+        ),
+        // Of a constant, and by another name.
+        ("SELECT count(*) FROM range(0, 9) WHERE 7 NOT IN (SELECT nullif(value, 1) FROM range(0, 3))", &[0]),
+        ("SELECT count(*) FROM range(0, 9) WHERE 7 NOT IN (SELECT value FROM range(0, 3))", &[9]),
+        (
+            "SELECT r.value FROM range(0, 4) AS r WHERE r.value <> ALL (SELECT r.value + 1 FROM range(0, 2) AS r) ORDER BY 1",
+            &[0, 3],
+        ),
+        (
+            "SELECT r.value FROM range(0, 4) AS r WHERE r.value = ANY (SELECT r.value + 1 FROM range(0, 2) AS r) ORDER BY 1",
+            &[1, 2],
+        ),
+        (
+            "SELECT r.value FROM range(0, 4) AS r WHERE NOT r.value = ANY (SELECT nullif(r.value, 1) FROM range(0, 3) AS r) ORDER BY 1",
+            &[],
         ),
         // M9
         (

@@ -3,9 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Query, SetExpr, TableFactor, UnaryOperator, Visit, Visitor,
-};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Query, UnaryOperator, Visit, Visitor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -22,7 +20,6 @@ pub fn is_left(sql: &str, tables: &[Seen]) -> bool {
 /// Where a condition stands in the query next around it.
 #[derive(Default)]
 struct Place {
-    below_or: usize,
     /// Where unknown is something else than false.
     below_not: usize,
 }
@@ -41,7 +38,7 @@ impl Search {
     fn step(&mut self, expr: &Expr, by: isize) {
         let place = self.place();
         let depth = match expr {
-            Expr::BinaryOp { op: BinaryOperator::Or, .. } => &mut place.below_or,
+            Expr::UnaryOp { op: UnaryOperator::Not, expr } if is_moved_through(expr) => return,
             Expr::UnaryOp { op: UnaryOperator::Not, .. }
             | Expr::IsNotTrue(_)
             | Expr::IsFalse(_)
@@ -54,25 +51,16 @@ impl Search {
 
     fn is_wrong(&mut self, expr: &Expr) -> bool {
         let has_untyped = self.has_untyped;
-        let Place { below_or, below_not } = *self.place();
+        let Place { below_not } = *self.place();
         match expr {
             // What is neither in nor not in counts as not in.
             Expr::InSubquery { .. } if below_not > 0 => true,
-            // A null among all rows of the table takes every row away, though the subquery of that row has none; and of a
-            // constant, nulls are not looked at.
-            Expr::InSubquery { expr, subquery, negated: true } => {
-                below_or > 0 || has_untyped || !is_table_column(expr) || is_correlated(subquery)
-            }
-            // As IN; and a column of the subquery's own table is taken for the one that is compared with it.
+            // A column of a subquery may turn out to be a constant, of which nulls are not looked at.
+            Expr::InSubquery { expr, negated: true, .. } => has_untyped || !is_table_column(expr),
+            // As IN.
             Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } => {
-                let Expr::Subquery(subquery) = right.as_ref() else { return false };
-                let is_own = matches!(left.as_ref(), Expr::CompoundIdentifier(parts)
-                    if source(subquery).is_some_and(|name| parts[0].value == name));
-                is_own
-                    || below_not + below_or > 0
-                    || has_untyped
-                    || !is_table_column(left)
-                    || is_correlated(subquery)
+                matches!(right.as_ref(), Expr::Subquery(_))
+                    && (below_not > 0 || has_untyped || !is_table_column(left))
             }
             _ => false,
         }
@@ -113,25 +101,15 @@ fn is_table_column(expr: &Expr) -> bool {
     }))
 }
 
-/// The name of the only thing in a subquery's FROM.
-fn source(query: &Query) -> Option<String> {
-    let SetExpr::Select(select) = query.body.as_ref() else { return None };
-    match &select.from.first()?.relation {
-        TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } => {
-            Some(alias.name.value.clone())
-        }
-        TableFactor::Table { name, .. } => Some(name.0.last()?.as_ident()?.value.clone()),
-        _ => None,
+/// Whether NOT is moved inwards from it, to where it does no harm.
+fn is_moved_through(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_moved_through(inner),
+        Expr::UnaryOp { op: UnaryOperator::Not, .. }
+        | Expr::InSubquery { .. }
+        | Expr::AnyOp { .. }
+        | Expr::AllOp { .. } => true,
+        Expr::BinaryOp { op, .. } => matches!(op, BinaryOperator::And | BinaryOperator::Or),
+        _ => false,
     }
-}
-
-/// Whether the subquery names anything but its own columns.
-fn is_correlated(query: &Query) -> bool {
-    let own = source(query);
-    let found = datafusion::sql::sqlparser::ast::visit_expressions(query, |expr| match expr {
-        Expr::CompoundIdentifier(parts) if Some(&parts[0].value) == own.as_ref() => ControlFlow::Continue(()),
-        Expr::CompoundIdentifier(_) | Expr::Identifier(_) => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    });
-    found.is_break()
 }

@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ExprSchema};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::count;
-use datafusion::logical_expr::expr::{Exists, InSubquery};
+use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, col, lit,
     scalar_subquery,
@@ -52,6 +52,18 @@ fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transf
                 let flipped = Expr::InSubquery(InSubquery { expr, subquery, negated: !negated });
                 Ok(Transformed::yes(two_valued(flipped, schema, is_below_or)?.data))
             }
+            Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => {
+                let (op, quantifier) = match (op.negate(), quantifier) {
+                    (Some(op), SetQuantifier::Any) => (op, SetQuantifier::All),
+                    (Some(op), SetQuantifier::All) => (op, SetQuantifier::Any),
+                    (None, _) => {
+                        let same = Expr::SetComparison(SetComparison { expr, subquery, op, quantifier });
+                        return Ok(Transformed::no(Expr::Not(Box::new(same))));
+                    }
+                };
+                let flipped = Expr::SetComparison(SetComparison { expr, subquery, op, quantifier });
+                Ok(Transformed::yes(two_valued(flipped, schema, is_below_or)?.data))
+            }
             // De Morgan's laws hold for three values too.
             Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
                 let op = if op == Operator::And { Operator::Or } else { Operator::And };
@@ -61,13 +73,35 @@ fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transf
             }
             inner => Ok(Transformed::no(Expr::Not(Box::new(inner)))),
         },
+        // The same by another name, which the engine's own rewriting takes for columns of the subquery.
+        Expr::SetComparison(SetComparison {
+            expr,
+            subquery,
+            op: Operator::Eq,
+            quantifier: SetQuantifier::Any,
+        }) => {
+            let same = Expr::InSubquery(InSubquery { expr, subquery, negated: false });
+            Ok(Transformed::yes(same))
+        }
+        Expr::SetComparison(SetComparison {
+            expr,
+            subquery,
+            op: Operator::NotEq,
+            quantifier: SetQuantifier::All,
+        }) => {
+            let same = Expr::InSubquery(InSubquery { expr, subquery, negated: true });
+            Ok(Transformed::yes(two_valued(same, schema, is_below_or)?.data))
+        }
         Expr::InSubquery(found) if found.negated && !found.subquery.outer_ref_columns.is_empty() => {
             match none_matches(&found, schema)? {
                 Some(expr) => Ok(Transformed::yes(expr)),
                 None => Ok(Transformed::no(Expr::InSubquery(found))),
             }
         }
-        Expr::InSubquery(InSubquery { expr, subquery, negated: true }) if is_below_or => {
+        // Of a constant, the engine's join does not look at nulls.
+        Expr::InSubquery(InSubquery { expr, subquery, negated: true })
+            if is_below_or || expr.column_refs().is_empty() =>
+        {
             let mut all = Vec::new();
             if subquery.subquery.schema().field(0).is_nullable() {
                 all.push(counted(&subquery, col("rows").eq(col("known")))?);
@@ -85,7 +119,7 @@ fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transf
 }
 
 fn has_in_subquery(expr: &Expr) -> Result<bool> {
-    expr.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_))))
+    expr.exists(|expr| Ok(matches!(expr, Expr::InSubquery(_) | Expr::SetComparison(_))))
 }
 
 /// For a subquery that refers to the outer row: no row of it is equal to `x`, or null, or anything while `x` is null.
