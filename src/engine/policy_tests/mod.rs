@@ -35,7 +35,7 @@ use crate::semantic::Catalog;
 
 /// Worlds, with this many queries each.
 const WORLDS: u32 = 40;
-const QUERIES: usize = 6;
+const QUERIES: usize = 8;
 
 /// The engine that limits, and one that serves the reduced copies.
 struct Pair {
@@ -70,8 +70,14 @@ const BEYOND: &[&str] = &[
     "null_aware anti join only supports single column join key",
     // DISTINCT ON below a join without keys.
     "SanityCheckPlan",
-    // A column that a subquery's plan has and the tree around it has lost.
+    // UNION of a count and of a count in a correlated subquery.
+    "Physical input schema should be the same",
+    // Aggregates of constants over an aggregate without groups.
+    "aggregate_statistics",
+    // Columns of subqueries and joins that are lost on the way, most often where a table is known to be empty. What a
+    // caller may not name begins with neither.
     "there is no column `__scalar_sq",
+    "there is no column `a",
     "Schema contains qualified field name",
     // A window over a table that is known to be empty.
     "Window schema has wrong number of fields",

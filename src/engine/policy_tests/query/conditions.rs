@@ -4,6 +4,7 @@ use super::super::world::Kind;
 use super::{Grammar, Source};
 
 const COMPARE: &[&str] = &["=", "<>", "<", ">="];
+const NOT: &[&str] = &["", "NOT "];
 const LIKES: &[&str] = &["a%", "%", "_", "%'", "_%!", "%a", ""];
 
 impl Grammar<'_, '_> {
@@ -102,6 +103,6 @@ impl Grammar<'_, '_> {
     }
 
     pub(super) fn not(&mut self) -> &'static str {
-        *self.choices.of(&["", "NOT "])
+        self.choices.of::<&str>(NOT)
     }
 }

@@ -3,6 +3,7 @@
 use super::super::world::Kind;
 use super::{Grammar, Source, named};
 
+const DIRECTIONS: &[&str] = &["", " DESC", " NULLS FIRST", " DESC NULLS LAST"];
 const FRAMES: &[&str] = &[
     "",
     " ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING",
@@ -66,7 +67,7 @@ impl Grammar<'_, '_> {
     }
 
     pub(super) fn direction(&mut self) -> &'static str {
-        *self.choices.of(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"])
+        self.choices.of::<&str>(DIRECTIONS)
     }
 
     /// What is grouped by, as the keys' names.
