@@ -16,7 +16,9 @@
 //! M9 <https://github.com/apache/datafusion/issues/22901>: `= ANY`, and IN and EXISTS below OR, may fail while projections
 //! are moved. They are planned once more and stay where they are.
 //! M10 <https://github.com/apache/datafusion/issues/25336>: `NOT IN` below OR takes nulls for values that are not equal, and
-//! fails where its subquery refers to the outer row.
+//! fails where its subquery refers to the outer row. Comparisons with ANY and ALL take a column of the outer row for the
+//! subquery's, if both have the same name.
+//! M11: a condition that names no column moves below an aggregate that has a row though there is none below it.
 
 mod not_in;
 
@@ -29,6 +31,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
 };
@@ -41,12 +44,13 @@ use self::not_in::NotIn;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
-/// The engine's rules, with M1, M4 to M6, and M10.
+/// The engine's rules, with M1, M4 to M6, M10, and M11.
 pub(super) fn optimizer_rules() -> Vec<Rule> {
     let mended = |rule: Rule| -> Vec<Rule> {
         match rule.name() {
             "optimize_projections" => vec![Arc::new(WholeRecursion(rule))],
             "eliminate_duplicated_expr" => vec![Arc::new(Except { rule, leaves: sorts })],
+            "push_down_filter" => vec![Arc::new(Except { rule, leaves: filters_totals })],
             "eliminate_group_by_constant" => vec![Arc::new(Except { rule, leaves: groups_by_constants })],
             "replace_distinct_aggregate" => vec![Arc::new(AlwaysDistinct), rule],
             _ => vec![rule],
@@ -103,6 +107,19 @@ fn sorts(node: &LogicalPlan) -> bool {
 /// M5: nothing would be left to group by.
 fn groups_by_constants(node: &LogicalPlan) -> bool {
     matches!(node, LogicalPlan::Aggregate(aggregate) if !aggregate.group_expr.iter().any(Expr::any_column_refs))
+}
+
+/// M11: conditions on the columns of such an aggregate stay above it anyway.
+fn filters_totals(mut node: &LogicalPlan) -> bool {
+    let mut names_no_column = false;
+    // Filters above each other are moved as one.
+    while let LogicalPlan::Filter(filter) = node {
+        names_no_column |=
+            split_conjunction(&filter.predicate).into_iter().any(|part| !part.any_column_refs());
+        node = &filter.input;
+    }
+    let LogicalPlan::Aggregate(aggregate) = node else { return false };
+    names_no_column && matches!(aggregate.group_expr.as_slice(), [] | [Expr::GroupingSet(_)])
 }
 
 impl Debug for Except {

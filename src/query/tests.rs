@@ -338,7 +338,7 @@ async fn distinct_rows_of_window_functions_have_a_limit() {
 #[tokio::test]
 async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
     let (engine, _folder) = engine(limits());
-    let cases: [(&str, &[i64]); 33] = [
+    let cases: [(&str, &[i64]); 40] = [
         // M4: the second key decides.
         (
             "SELECT month FROM (SELECT CASE WHEN month < 4 THEN 1 ELSE 2 END AS half, month, count(*) AS n \
@@ -441,6 +441,38 @@ async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
             "SELECT r.value FROM range(0, 4) AS r WHERE NOT r.value = ANY (SELECT nullif(r.value, 1) FROM range(0, 3) AS r) ORDER BY 1",
             &[],
         ),
+        (
+            "SELECT r.value FROM range(0, 4) AS r WHERE r.value >= ALL (SELECT r.value FROM range(0, 3) AS r) ORDER BY 1",
+            &[2, 3],
+        ),
+        (
+            "SELECT r.value FROM range(0, 4) AS r WHERE r.value < ANY (SELECT r.value FROM range(0, 3) AS r) ORDER BY 1",
+            &[0, 1],
+        ),
+        (
+            "SELECT r.value FROM range(0, 4) AS r WHERE NOT r.value < ANY (SELECT nullif(r.value, 0) FROM range(0, 3) AS r) ORDER BY 1",
+            &[],
+        ),
+        // M11
+        (
+            "SELECT b.n FROM (SELECT count(*) AS n FROM range(0, 3)) AS b \
+             LEFT JOIN (SELECT value AS k, 'z' AS s FROM range(0, 3) WHERE value > 7) AS a ON a.k = b.n \
+             WHERE a.s NOT IN ('x', 'y')",
+            &[],
+        ),
+        (
+            "SELECT n FROM (SELECT count(*) AS n FROM range(0, 3)) AS b WHERE n > 2 AND EXISTS (SELECT 1 FROM range(0, 9) WHERE value > 9)",
+            &[],
+        ),
+        (
+            "SELECT n FROM (SELECT value, count(*) AS n FROM range(0, 3) GROUP BY GROUPING SETS ((value), ())) AS b \
+             WHERE (SELECT max(value) FROM range(0, 3)) > 2",
+            &[],
+        ),
+        (
+            "SELECT n FROM (SELECT * FROM (SELECT count(*) AS n FROM range(0, 3)) AS b WHERE (SELECT max(value) FROM range(0, 3)) > 2) AS c WHERE n >= 0",
+            &[],
+        ),
         // M9
         (
             "SELECT a.value FROM range(0, 9) AS a JOIN range(0, 9) AS b ON a.value = b.value \
@@ -496,6 +528,22 @@ async fn a_subquery_that_cannot_run_is_told_with_a_way_out() {
         let sql = format!("SELECT x FROM range(0, 6) AS a(x) WHERE {condition}");
         let error = run(&engine, &sql).await.unwrap_err();
         assert!(matches!(error, QueryError::Subquery(_)), "{condition}: {error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+}
+
+/// Which the engine would take for each other.
+#[tokio::test]
+async fn names_that_a_subquery_hides_are_told() {
+    let (engine, _folder) = engine(limits());
+    let from = "SELECT x FROM range(0, 6) AS a(x) CROSS JOIN range(0, 6) AS c(y)";
+    for condition in [
+        "x NOT IN (SELECT a.x FROM range(0, 3) AS a(x) WHERE a.x <= c.y)",
+        "x < ANY (SELECT a.x FROM range(0, 3) AS a(x) WHERE a.x <= c.y)",
+        "EXISTS (SELECT 1 FROM (SELECT a.x AS z FROM range(0, 3) AS a(x) WHERE a.x <= c.y) AS d WHERE d.z = a.x)",
+    ] {
+        let error = run(&engine, &format!("{from} WHERE {condition}")).await.unwrap_err();
+        assert!(error.to_string().contains("another alias"), "{condition}: {error}");
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }

@@ -2,10 +2,11 @@
 //! the same to a filter. NOT is moved inwards for it. Below AND, without reference to the outer row, the engine's own join
 //! knows nulls and is faster.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, ExprSchema};
+use datafusion::common::{Column, DFSchema, ExprSchema, plan_err};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
@@ -27,13 +28,73 @@ impl OptimizerRule for NotIn {
         Some(ApplyOrder::BottomUp)
     }
 
-    fn rewrite(&self, plan: LogicalPlan, _: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
-        let predicate = two_valued(filter.predicate, filter.input.schema(), false)?;
-        let changed = predicate.transformed;
+        let schema = filter.input.schema();
+        let named = filter.predicate.transform_up(|expr| named_apart(expr, schema, config))?;
+        let predicate = two_valued(named.data, schema, false)?;
+        predicate.data.apply(|expr| {
+            if is_captured(expr)? {
+                return plan_err!(
+                    "a subquery reads two relations of the outer query and has one of the same name; give its own another alias"
+                );
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        let changed = named.transformed || predicate.transformed;
         let filter = LogicalPlan::Filter(Filter::try_new(predicate.data, filter.input)?);
         Ok(Transformed::new(filter, changed, TreeNodeRecursion::Continue))
     }
+}
+
+/// What is compared with rows of a subquery becomes a condition in it, where a column of the outer row would be taken for
+/// one of the subquery that has the same name.
+fn named_apart(expr: Expr, schema: &DFSchema, config: &dyn OptimizerConfig) -> Result<Transformed<Expr>> {
+    let (Expr::SetComparison(SetComparison { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. })) =
+        &expr
+    else {
+        return Ok(Transformed::no(expr));
+    };
+    let value = Column::from(subquery.subquery.schema().qualified_field(0));
+    if !schema.has_column(&value) {
+        return Ok(Transformed::no(expr));
+    }
+    let rows = LogicalPlanBuilder::from(LogicalPlan::clone(&subquery.subquery));
+    let rows = Arc::new(rows.alias(config.alias_generator().next("__compared"))?.build()?);
+    let renamed = subquery.with_plan(rows);
+    Ok(Transformed::yes(match expr {
+        Expr::SetComparison(found) => Expr::SetComparison(SetComparison { subquery: renamed, ..found }),
+        Expr::InSubquery(found) => Expr::InSubquery(InSubquery { subquery: renamed, ..found }),
+        other => other,
+    }))
+}
+
+/// Whether the engine would take a column of the outer row for one of the subquery: where it refers to two relations of
+/// the outer query, of which one has the name of its own.
+fn is_captured(expr: &Expr) -> Result<bool> {
+    let (compared, subquery) = match expr {
+        Expr::SetComparison(SetComparison { expr, subquery, .. }) => (expr.column_refs(), subquery),
+        Expr::InSubquery(InSubquery { subquery, .. })
+        | Expr::Exists(Exists { subquery, .. })
+        | Expr::ScalarSubquery(subquery) => (HashSet::new(), subquery),
+        _ => return Ok(false),
+    };
+    let referred = subquery.outer_ref_columns.iter().filter_map(|reference| match reference {
+        Expr::OuterReferenceColumn(_, column) => Some(column),
+        _ => None,
+    });
+    if subquery.outer_ref_columns.is_empty() {
+        return Ok(false);
+    }
+    let outer: Vec<&Column> = compared.into_iter().chain(referred).collect();
+    // The engine joins on the conditions that refer to the outer row, and finds the subquery's columns in them by name.
+    let is_joined = |node: &LogicalPlan| match node {
+        LogicalPlan::Filter(filter) => filter.predicate.contains_outer(),
+        LogicalPlan::SubqueryAlias(_) => !node.all_out_ref_exprs().is_empty(),
+        _ => false,
+    };
+    let hides = |node: &LogicalPlan| outer.iter().any(|column| node.schema().has_column(column));
+    subquery.subquery.exists(|node| Ok(is_joined(node) && hides(node)))
 }
 
 fn two_valued(expr: Expr, schema: &DFSchema, is_below_or: bool) -> Result<Transformed<Expr>> {
