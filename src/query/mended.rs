@@ -19,8 +19,10 @@
 //! fails where its subquery refers to the outer row. Comparisons with ANY and ALL take a column of the outer row for the
 //! subquery's, if both have the same name.
 //! M11: a condition that names no column moves below an aggregate that has a row though there is none below it.
+//! M12: see [`order`].
 
 mod not_in;
+mod order;
 
 use std::borrow::Cow;
 use std::fmt::{Debug, Formatter};
@@ -36,11 +38,14 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
 };
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::limit::LocalLimitExec;
 
 use self::not_in::NotIn;
+use self::order::Doubted;
 
 type Rule = Arc<dyn OptimizerRule + Send + Sync>;
 
@@ -58,6 +63,12 @@ pub(super) fn optimizer_rules() -> Vec<Rule> {
     };
     let not_in: Rule = Arc::new(NotIn);
     std::iter::once(not_in).chain(Optimizer::new().rules.into_iter().flat_map(mended)).collect()
+}
+
+/// The engine's rules for what runs, with M12.
+pub(super) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let doubted: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(Doubted);
+    std::iter::once(doubted).chain(PhysicalOptimizer::new().rules).collect()
 }
 
 /// M7.

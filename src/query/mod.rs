@@ -353,6 +353,7 @@ fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {
         .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(mended::optimizer_rules())
+        .with_physical_optimizer_rules(mended::physical_rules())
         // After the rules that settle types.
         .with_analyzer_rule(Arc::new(BoundGrowth::new(limits.memory_pool_bytes)))
         .build()

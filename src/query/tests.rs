@@ -338,7 +338,7 @@ async fn distinct_rows_of_window_functions_have_a_limit() {
 #[tokio::test]
 async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
     let (engine, _folder) = engine(limits());
-    let cases: [(&str, &[i64]); 40] = [
+    let cases: [(&str, &[i64]); 48] = [
         // M4: the second key decides.
         (
             "SELECT month FROM (SELECT CASE WHEN month < 4 THEN 1 ELSE 2 END AS half, month, count(*) AS n \
@@ -472,6 +472,46 @@ async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
         (
             "SELECT n FROM (SELECT * FROM (SELECT count(*) AS n FROM range(0, 3)) AS b WHERE (SELECT max(value) FROM range(0, 3)) > 2) AS c WHERE n >= 0",
             &[],
+        ),
+        // M12: a union of constants, both sides of an outer join, and grouping sets.
+        (
+            "SELECT k * 10 + v FROM (SELECT 2 AS k, value AS v FROM range(0, 3) UNION ALL SELECT 1, value FROM range(0, 3)) AS t ORDER BY k, v",
+            &[10, 11, 12, 20, 21, 22],
+        ),
+        (
+            "SELECT a.x FROM (SELECT value AS y, value % 2 AS k FROM range(0, 6)) AS b RIGHT JOIN range(0, 6) AS a(x) \
+             ON a.x = b.y AND b.k = 1 ORDER BY b.k, a.x",
+            &[1, 3, 5, 0, 2, 4],
+        ),
+        (
+            "SELECT a.x FROM range(0, 6) AS a(x) LEFT JOIN (SELECT k, y FROM \
+             (SELECT value AS y, value % 2 AS k FROM range(2, 6) LIMIT 9) AS c WHERE k = 1) AS b ON a.x = b.y \
+             ORDER BY b.k NULLS FIRST, a.x DESC",
+            &[4, 2, 1, 0, 5, 3],
+        ),
+        (
+            "SELECT a.x FROM (SELECT value AS y, 1 AS k FROM range(2, 4)) AS b FULL JOIN range(0, 6) AS a(x) ON a.x = b.y \
+             ORDER BY b.k NULLS FIRST, a.x DESC",
+            &[5, 4, 1, 0, 3, 2],
+        ),
+        (
+            "SELECT n FROM (SELECT value % 2 AS a, 7 AS b, count(*) AS n FROM range(0, 5) GROUP BY GROUPING SETS ((value % 2), (7))) AS t \
+             ORDER BY b NULLS FIRST, a DESC",
+            &[2, 3, 5],
+        ),
+        (
+            "SELECT n FROM (SELECT a, b, count(*) AS n FROM (SELECT value % 2 AS a, value / 3 AS b FROM range(0, 6) ORDER BY a, b LIMIT 6) AS s \
+             GROUP BY GROUPING SETS ((a), (b))) AS t ORDER BY a, b",
+            &[3, 3, 3, 3],
+        ),
+        (
+            "SELECT count(*) FROM (SELECT value FROM range(0, 6) WHERE FALSE GROUP BY ROLLUP (value)) AS t",
+            &[1],
+        ),
+        (
+            "SELECT l.v FROM (SELECT value AS v, value / 4 AS j FROM range(0, 3) ORDER BY v LIMIT 3) AS l \
+             JOIN (SELECT value / 2 AS k, value / 4 AS j FROM range(0, 4) ORDER BY k LIMIT 4) AS r ON l.j = r.j ORDER BY r.k, l.v",
+            &[0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2],
         ),
         // M9
         (
