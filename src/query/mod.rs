@@ -305,6 +305,12 @@ async fn plan(
         {
             QueryError::Subquery(Box::new(error))
         }
+        // The caller's own columns of one name were told above.
+        DataFusionError::Plan(message)
+            if has_subqueries && message.contains("require unique expression names") =>
+        {
+            QueryError::Subquery(Box::new(error))
+        }
         _ => failed(error),
     })?;
     let physical = mended::physical(state, &optimised).await.map_err(|error| match error.find_root() {

@@ -5,18 +5,19 @@
 //! engine's optimiser, [`pausing`] therefore puts two things into a plan:
 //! P1 Between any two batches that operators hand to each other, a query that is over ends, and one that has computed for
 //! a [`TURN`] lets others run.
-//! P2 A join looks at each group of pairs that it tries, a batch at most, whether the query is over, and steps aside now
-//! and then, whether its condition lets a pair through or not.
+//! P2 A join looks at each group of pairs that it tries, a batch at most, whether the query is over, and steps aside after
+//! a [`TURN`], whether its condition lets a pair through or not.
 //! No work is done for a row: what a query pays is two looks at the clock a batch.
 //!
 //! What stays whole: the work of one operator on one batch, and the building of a hash table, a sort or a set of groups
 //! of what the memory pool holds.
 
+use std::cell::Cell;
 use std::fmt::{Display, Formatter};
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -39,8 +40,11 @@ use tokio::time::Instant;
 
 /// How long a task computes before others have their turn.
 const TURN: Duration = Duration::from_millis(20);
-/// Groups of pairs after which a join steps aside: some hundred milliseconds.
-const GROUPS_A_TURN: usize = 64;
+
+thread_local! {
+    /// When an operator of a query was asked last on this thread, or others had it last.
+    static RESUMED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
 
 /// When a query has to end.
 #[derive(Debug)]
@@ -122,8 +126,7 @@ fn watched(node: Arc<dyn ExecutionPlan>, limit: &Arc<Limit>) -> Result<Arc<dyn E
                 | JoinType::RightMark
         );
         let new = |inner, columns, schema| {
-            let watched = Watched { inner, limit: limit.clone(), groups: Arc::new(AtomicUsize::new(0)) };
-            Some(JoinFilter::new(Arc::new(watched), columns, schema))
+            Some(JoinFilter::new(Arc::new(Watched { inner, limit: limit.clone() }), columns, schema))
         };
         match filter {
             Some(filter) => {
@@ -239,6 +242,7 @@ impl Stream for PausingStream {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        RESUMED.set(Some(now));
         let polled = self.inner.poll_next_unpin(context);
         if polled.is_pending() {
             self.since = None;
@@ -252,18 +256,19 @@ impl Stream for PausingStream {
 struct Watched {
     inner: Arc<dyn PhysicalExpr>,
     limit: Arc<Limit>,
-    groups: Arc<AtomicUsize>,
 }
 
 impl Watched {
-    /// Lets others have the thread. What computes within one poll goes on, on a thread that no other task waits for.
-    fn step_aside(&self) {
-        let is_due = self.groups.fetch_add(1, Ordering::Relaxed) % GROUPS_A_TURN == GROUPS_A_TURN - 1;
+    /// Lets others have the thread. What computes within one poll goes on, on a thread that no other task waits for: such a
+    /// change costs what the thread's caches hold, and is not made before it is due.
+    fn step_aside(now: Instant) {
+        let is_due = RESUMED.get().is_none_or(|resumed| now - resumed > TURN);
         let is_worker = || {
             Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
         };
         if is_due && is_worker() {
             tokio::task::block_in_place(|| ());
+            RESUMED.set(Some(now));
         }
     }
 }
@@ -302,8 +307,9 @@ impl PhysicalExpr for Watched {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue> {
-        self.limit.check(Instant::now())?;
-        self.step_aside();
+        let now = Instant::now();
+        self.limit.check(now)?;
+        Self::step_aside(now);
         self.inner.evaluate(batch)
     }
 
