@@ -18,8 +18,8 @@ use crate::semantic::{self, Dataset, Field, Model};
 use crate::warehouse::{Declared, QueryTag, WarehouseError};
 
 pub(super) const INFORMATION_SCHEMA: &str = "information_schema";
-const SEMANTIC: &str = "semantic";
-const ACTIONS: &str = "actions";
+pub(super) const SEMANTIC: &str = "semantic";
+pub(super) const ACTIONS: &str = "actions";
 pub(super) const RESPONSES: &str = "responses";
 
 /// The columns of `information_schema.tables` and `.columns`.

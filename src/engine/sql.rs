@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::namespace::{INFORMATION_SCHEMA, tag};
+use super::namespace::{ACTIONS, INFORMATION_SCHEMA, SEMANTIC, tag};
 use super::responses::names_in;
 use super::served::View;
 use super::{Context, Done, Engine, EngineError};
@@ -78,8 +78,8 @@ impl Engine {
                 .iter()
                 .filter_map(|(schema, name)| match schema.as_str() {
                     INFORMATION_SCHEMA => None,
-                    "semantic" => Operation::ListDatasets.required_scope(None),
-                    "actions" => Operation::ListActions.required_scope(None),
+                    SEMANTIC => Operation::ListDatasets.required_scope(None),
+                    ACTIONS => Operation::ListActions.required_scope(None),
                     _ => Operation::SqlRun.required_scope(Some(&format!("{schema}.{name}"))),
                 })
                 .map(|scope| scope.to_string())

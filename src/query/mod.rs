@@ -27,6 +27,7 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
     MemorySchemaProvider, SchemaProvider,
 };
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::TableProvider;
 use datafusion::error::DataFusionError;
@@ -297,33 +298,26 @@ async fn plan(
     let failed = |error| QueryError::from_engine(error, limits);
     let has_subqueries = has_subqueries(&named).map_err(failed)?;
     // All names are known by now: what fails for one is a form of subquery that the engine cannot run.
-    let optimised = state.optimize(&named).map_err(|error| match error.find_root() {
-        DataFusionError::SchemaError(..)
-        | DataFusionError::Internal(_)
-        | DataFusionError::NotImplemented(_)
-            if has_subqueries =>
-        {
-            QueryError::Subquery(Box::new(error))
-        }
-        // The caller's own columns of one name were told above.
-        DataFusionError::Plan(message)
-            if has_subqueries && message.contains("require unique expression names") =>
-        {
-            QueryError::Subquery(Box::new(error))
-        }
-        _ => failed(error),
+    let is_beyond = |error: &DataFusionError| {
+        has_subqueries
+            && match error.find_root() {
+                DataFusionError::SchemaError(..)
+                | DataFusionError::Internal(_)
+                | DataFusionError::NotImplemented(_) => true,
+                // The caller's own columns of one name were told above.
+                DataFusionError::Plan(message) => message.contains("require unique expression names"),
+                _ => false,
+            }
+    };
+    let optimised = state.optimize(&named).map_err(|error| match is_beyond(&error) {
+        true => QueryError::Subquery(Box::new(error)),
+        false => failed(error),
     })?;
     let physical = mended::physical(state, &optimised).await.map_err(|error| match error.find_root() {
         // Its message may show the plan, with what the caller may not see.
-        DataFusionError::Plan(_)
-        | DataFusionError::SchemaError(..)
-        | DataFusionError::Internal(_)
-        | DataFusionError::NotImplemented(_)
-            if has_subqueries =>
-        {
-            QueryError::Subquery(Box::new(error))
-        }
-        DataFusionError::Plan(_) => QueryError::Engine(Box::new(error)),
+        DataFusionError::Plan(_) if !has_subqueries => QueryError::Engine(Box::new(error)),
+        DataFusionError::Plan(_) => QueryError::Subquery(Box::new(error)),
+        _ if is_beyond(&error) => QueryError::Subquery(Box::new(error)),
         _ => failed(error),
     })?;
     Ok((optimised, physical))
@@ -338,6 +332,14 @@ fn has_subqueries(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
         })?;
         Ok(found)
     })
+}
+
+/// The child of an operator or expression that has one.
+fn only<T>(children: Vec<T>) -> Result<T, DataFusionError> {
+    match <[T; 1]>::try_from(children) {
+        Ok([child]) => Ok(child),
+        Err(children) => internal_err!("one child is expected, not {}", children.len()),
+    }
 }
 
 fn template(runtime: Arc<RuntimeEnv>, limits: &SqlLimits) -> SessionState {

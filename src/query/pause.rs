@@ -38,6 +38,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::only;
+
 /// How long a task computes before others have their turn.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -189,14 +191,10 @@ impl ExecutionPlan for Pausing {
 
     fn with_new_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => {
-                Ok(Arc::new(Self { input, limit: self.limit.clone(), alive: self.alive.clone() }))
-            }
-            _ => Err(DataFusionError::Internal("Pausing has one input".to_owned())),
-        }
+        let input = only(children)?;
+        Ok(Arc::new(Self { input, limit: self.limit.clone(), alive: self.alive.clone() }))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
@@ -319,12 +317,9 @@ impl PhysicalExpr for Watched {
 
     fn with_new_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn PhysicalExpr>>,
+        children: Vec<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn PhysicalExpr>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(inner), true) => Ok(Arc::new(Self { inner, ..self.as_ref().clone() })),
-            _ => Err(DataFusionError::Internal("Watched has one condition".to_owned())),
-        }
+        Ok(Arc::new(Self { inner: only(children)?, limit: self.limit.clone() }))
     }
 
     fn fmt_sql(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {

@@ -334,7 +334,7 @@ async fn distinct_rows_of_window_functions_have_a_limit() {
     assert_eq!(numbers(&engine, "SELECT DISTINCT value % 3 AS k FROM range(0, 10) LIMIT 2").await.len(), 2);
 }
 
-/// M4 to M8, and what the guard writes otherwise for the engine's sake: queries with the answers that PostgreSQL gives.
+/// M4 to M12, and what the guard writes otherwise for the engine's sake: queries with the answers that PostgreSQL gives.
 #[tokio::test]
 async fn what_the_engine_would_answer_wrongly_is_answered_rightly() {
     let (engine, _folder) = engine(limits());

@@ -10,6 +10,7 @@ mod verified;
 
 use serde_json::{Value, json};
 
+use super::namespace::{ACTIONS, INFORMATION_SCHEMA, RESPONSES, SEMANTIC};
 use super::{Context, Done, Engine, EngineError, LinkAnswer, SqlCheck};
 use crate::auth::Operation;
 use crate::error::ErrorKind;
@@ -256,11 +257,11 @@ impl Engine {
     ) -> Result<Relations, EngineError> {
         let namespace = self.namespace(context, &self.view(context), None).await?;
         // The service's own tables say nothing of the data, or are read by linking.
-        let own = ["information_schema", "semantic", "actions"];
+        let own = [INFORMATION_SCHEMA, SEMANTIC, ACTIONS];
         let mut relations = Relations::default();
         let mut left = budget_tokens;
         for relation in namespace.relations().filter(|relation| !own.contains(&relation.schema.as_str())) {
-            if only_responses && relation.schema != super::namespace::RESPONSES {
+            if only_responses && relation.schema != RESPONSES {
                 continue;
             }
             let columns: Vec<String> = relation.columns.iter().map(|column| column.name.clone()).collect();

@@ -66,8 +66,6 @@ struct Tally {
 /// How DataFusion says what it cannot do, or does wrong, with nothing hidden from the caller.
 const BEYOND: &[&str] = &[
     "not supported: ",
-    // NOT IN with a correlated subquery.
-    "null_aware anti join only supports single column join key",
     // DISTINCT ON below a join without keys.
     "SanityCheckPlan",
     // UNION of a count and of a count in a correlated subquery.

@@ -29,7 +29,10 @@ impl OptimizerRule for NotIn {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let LogicalPlan::Filter(filter) = plan else { return Ok(Transformed::no(plan)) };
+        let filter = match plan {
+            LogicalPlan::Filter(filter) if filter.predicate.exists(|expr| Ok(is_subquery(expr)))? => filter,
+            other => return Ok(Transformed::no(other)),
+        };
         let schema = filter.input.schema();
         let named = filter.predicate.transform_up(|expr| named_apart(expr, schema, config))?;
         let predicate = two_valued(named.data, schema, false)?;
@@ -45,6 +48,10 @@ impl OptimizerRule for NotIn {
         let filter = LogicalPlan::Filter(Filter::try_new(predicate.data, filter.input)?);
         Ok(Transformed::new(filter, changed, TreeNodeRecursion::Continue))
     }
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_))
 }
 
 /// What is compared with rows of a subquery becomes a condition in it, where a column of the outer row would be taken for
@@ -188,16 +195,7 @@ fn has_in_subquery(expr: &Expr) -> Result<bool> {
 /// between the subquery and its references.
 fn none_matches(found: &InSubquery, schema: &DFSchema) -> Result<Option<Expr>> {
     let InSubquery { expr, subquery, .. } = found;
-    let is_beyond = |expr: &Expr| {
-        matches!(
-            expr,
-            Expr::OuterReferenceColumn(..)
-                | Expr::InSubquery(_)
-                | Expr::Exists(_)
-                | Expr::ScalarSubquery(_)
-                | Expr::SetComparison(_)
-        )
-    };
+    let is_beyond = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(..)) || is_subquery(expr);
     let is_summed = |plan: &LogicalPlan| {
         matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Limit(_) | LogicalPlan::Window(_))
     };

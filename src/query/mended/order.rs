@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{JoinType, Statistics, internal_err};
+use datafusion::common::{JoinType, Statistics};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::equivalence::AcrossPartitions;
@@ -21,14 +21,14 @@ use datafusion::physical_plan::execution_plan::CardinalityEffect;
 use datafusion::physical_plan::filter_pushdown::{
     ChildPushdownResult, FilterDescription, FilterPushdownPhase, FilterPushdownPropagation,
 };
-use datafusion::physical_plan::joins::{
-    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec, SymmetricHashJoinExec,
-};
+use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::projection::ProjectionExec;
-use datafusion::physical_plan::union::{InterleaveExec, UnionExec};
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties,
 };
+
+use crate::query::only;
 
 /// To come before the rules that make use of an order.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ fn says_too_much(node: &Arc<dyn ExecutionPlan>) -> bool {
     if let Some(group) = node.downcast_ref::<AggregateExec>() {
         return group.group_expr().has_grouping_set();
     }
-    if node.is::<UnionExec>() || node.is::<InterleaveExec>() {
+    if node.is::<UnionExec>() {
         let constants = node.equivalence_properties().constants();
         return constants.iter().any(|known| known.across_partitions == AcrossPartitions::Heterogeneous);
     }
@@ -83,13 +83,13 @@ fn says_too_much(node: &Arc<dyn ExecutionPlan>) -> bool {
     })
 }
 
+/// Of the joins that the planner makes; others come with rules after this one.
 fn join_type(node: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
     let hash = node.downcast_ref::<HashJoinExec>().map(|join| *join.join_type());
     let nested = || node.downcast_ref::<NestedLoopJoinExec>().map(|join| *join.join_type());
     let merge = || node.downcast_ref::<SortMergeJoinExec>().map(|join| join.join_type());
-    let symmetric = || node.downcast_ref::<SymmetricHashJoinExec>().map(|join| *join.join_type());
     let cross = || node.is::<CrossJoinExec>().then_some(JoinType::Inner);
-    hash.or_else(nested).or_else(merge).or_else(symmetric).or_else(cross)
+    hash.or_else(nested).or_else(merge).or_else(cross)
 }
 
 /// The rows of an operator, of which no order and no constant is known, and of grouping sets not the number.
@@ -137,12 +137,9 @@ impl ExecutionPlan for Unsaid {
 
     fn with_new_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::of(input))),
-            _ => internal_err!("Unsaid has one input"),
-        }
+        Ok(Arc::new(Self::of(only(children)?)))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
